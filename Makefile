@@ -1,0 +1,79 @@
+# Everything runs in a virtual environment of its own: .venv, or `make VENV=DIR ...`, made by
+# python3.11 or python3, or `make PYTHON=... ...`.
+VENV ?= .venv
+RUN := $(VENV)/bin/python -m
+
+# The first of these that is Python >= 3.11 and can make virtual environments.
+BASE_PYTHON := $(shell for python in $(or $(PYTHON),python3.11 python3); do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+
+# A digest of what $(VENV) must hold: the requirements, the build and the commands in
+# pyproject.toml. Editing code or the settings of a tool does not change it.
+define REQUIREMENTS_DIGEST
+import hashlib, json, tomllib
+with open("pyproject.toml", "rb") as file:
+    pyproject = tomllib.load(file)
+keys = ["dependencies", "optional-dependencies", "requires-python", "scripts"]
+parts = [pyproject["build-system"], *(pyproject["project"][key] for key in keys)]
+print(hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest())
+endef
+export REQUIREMENTS_DIGEST
+
+# $(call install,STAMP,WHAT): pip installs WHAT unless the stamp in $(VENV) has today's digest.
+define install
+	@digest=$$($(VENV)/bin/python -c "$$REQUIREMENTS_DIGEST") || exit 1; \
+	stamp=$(VENV)/.installed-$(1); \
+	if [ "$$(cat $$stamp 2>/dev/null)" != "$$digest" ]; then \
+		$(RUN) pip install --disable-pip-version-check --editable '$(2)' \
+		&& echo $$digest > $$stamp; \
+	fi
+endef
+
+.PHONY: help setup demo test test-slow lint clean runtime tools
+.DELETE_ON_ERROR: # half a virtual environment is none
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: $(VENV)/bin/python tools ## everything for development (the first time PyTorch: 5 GB)
+	$(call install,dev,.[dev])
+
+demo: runtime ## transcribe the samples, streamed (no PyTorch needed)
+	@if [ -t 1 ]; then realtime=--realtime; fi; \
+	$(VENV)/bin/asr transcribe $$realtime $(sort $(wildcard data/samples/*.wav data/samples/*.flac))
+
+lint: setup ## ruff and mypy
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+
+test: lint ## lint and the quick tests
+	@$(RUN) pytest
+
+test-slow: setup ## the tests that take minutes
+	@$(RUN) pytest -m slow
+
+clean: ## remove the virtual environment and everything that was built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find asr training export tests -name __pycache__ -prune -exec rm -rf {} +
+
+runtime: $(VENV)/bin/python
+	$(call install,runtime,.)
+
+$(VENV)/bin/python:
+	$(if $(BASE_PYTHON),,$(error $(or $(PYTHON),python3.11 or python3) is not Python 3.11 or newer \
+		with venv. Install one (Debian: apt install python3 python3-venv) or name it: make PYTHON=...))
+	$(BASE_PYTHON) -m venv --upgrade-deps $(VENV)
+
+# Debian's tools for some tests: flite speaks, sctk scores. A test without its tool is skipped.
+tools:
+	@missing=; \
+	command -v flite >/dev/null || missing="$$missing flite"; \
+	command -v sctk >/dev/null || missing="$$missing sctk"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends $$missing && exit 0; \
+	fi; \
+	echo "Not installed:$$missing. Tests that need them are skipped."
