@@ -1,0 +1,80 @@
+"""Which utterances make up each step: a function of (seed, epoch, step) and nothing else."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Batches of utterances of like duration, the same on every machine and after every restart."""
+
+    durations: Sequence[float]  # s, of each utterance
+    weights: Sequence[float]  # how often an epoch holds each utterance
+    batch_seconds: float  # audio in a batch, padding included
+    seed: int
+    world_size: int = 1  # batches of one step: one for each process
+
+    def epoch(self, epoch: int) -> list[list[list[int]]]:
+        """Return the steps of an epoch; a step holds `world_size` batches of utterance numbers."""
+        generator = np.random.default_rng([self.seed, epoch])
+        weights = np.asarray(self.weights)
+        copies = np.floor(weights + generator.random(len(weights))).astype(int)
+        chosen = np.repeat(np.arange(len(weights)), copies)
+        # Durations are jittered so that an utterance meets other neighbours in each epoch.
+        durations = np.asarray(self.durations)[chosen]
+        order = np.argsort(durations * generator.uniform(0.9, 1.1, len(chosen)), kind="stable")
+        batches = self._cut_into_batches(chosen[order])
+        steps = [batches[i : i + self.world_size] for i in range(0, len(batches), self.world_size)]
+        if len(steps[-1]) < self.world_size:
+            # Every process takes part in every step: the last one borrows batches of the first.
+            steps[-1] += [
+                batches[i % len(batches)] for i in range(self.world_size - len(steps[-1]))
+            ]
+        return [steps[i] for i in generator.permutation(len(steps))]
+
+    def step_seconds(self) -> float:
+        """Audio in one step of all processes, on average, without the padding."""
+        expected = float(np.dot(self.durations, self.weights))
+        return expected / len(self.epoch(0))
+
+    def _cut_into_batches(self, order: np.ndarray) -> list[list[int]]:
+        batches: list[list[int]] = [[]]
+        longest = 0.0
+        for index in order.tolist():
+            longest = max(longest, self.durations[index])
+            if batches[-1] and longest * (len(batches[-1]) + 1) > self.batch_seconds:
+                batches.append([])
+                longest = self.durations[index]
+            batches[-1].append(index)
+        return batches
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One utterance of one epoch; its augmentation is seeded by both."""
+
+    index: int
+    epoch: int
+
+
+class StepSampler(Sampler[list[Draw]]):
+    """The batches of one process from step `first_step` on, epoch after epoch."""
+
+    def __init__(self, plan: BatchPlan, first_step: int, last_step: int, rank: int = 0) -> None:
+        self.plan, self.rank = plan, rank
+        self.first_step, self.last_step = first_step, last_step
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        step = epoch = 0
+        while step < self.last_step:
+            for batches in self.plan.epoch(epoch):
+                if self.first_step <= step < self.last_step:
+                    yield [Draw(index, epoch) for index in batches[self.rank]]
+                step += 1
+            epoch += 1
+
+    def __len__(self) -> int:
+        return self.last_step  # of the whole run: Lightning counts the steps before a restart too

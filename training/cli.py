@@ -1,0 +1,86 @@
+"""The `asr-train` command."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from asr.errors import AsrError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def train(
+    context: typer.Context,
+    recipe: Annotated[Path | None, typer.Option(help="What to train: a YAML file.")] = None,
+    data: Annotated[
+        Path, typer.Option(help="The folder that the recipe's manifests are relative to.")
+    ] = Path("data/corpora"),
+    work: Annotated[
+        Path, typer.Option(help="Where features, checkpoints and models are kept.")
+    ] = Path("work"),
+) -> None:
+    """Train a recogniser; started again after a kill, it goes on where it was."""
+    if context.invoked_subcommand is not None:
+        return
+    if recipe is None:
+        raise typer.BadParameter("give a recipe, for example training/recipes/en-small.yaml")
+    from training.recipe import load_recipe
+
+    settings = load_recipe(recipe)
+    if "WORLD_SIZE" not in os.environ:
+        _start_processes(settings.processes)
+    from training.run import run_recipe
+
+    console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
+    folder = run_recipe(settings, data, work, console)
+    console.print(f"the model is in {folder}")
+
+
+def _start_processes(processes: int) -> None:
+    """Start this command again under torchrun, in one process for each GPU or CPU thread."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else processes
+    if count > 1:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+        command = [sys.executable, *torchrun, "-m", "training.cli", *sys.argv[1:]]
+        os.execv(sys.executable, command)
+
+
+@app.command()
+def synthesize(
+    text: Annotated[Path, typer.Argument(help="Text, plain or .xz, a paragraph a line.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the corpus to make.")],
+    hours: Annotated[float, typer.Option(help="Hours of speech.")] = 12.0,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same corpus.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Synthesisers that run at once.")] = 2,
+) -> None:
+    """Make synthetic speech with the time of each phone (needs flite)."""
+    from training.synthesis import synthesize as make
+
+    report = make(out, text, hours, seed, jobs)
+    Console(stderr=True).print(str(report))
+
+
+def main() -> None:
+    """Run the command; what a user can mend is a message and exit code 2."""
+    try:
+        app()
+    except AsrError as error:
+        print(f"asr-train: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except ModuleNotFoundError as error:
+        if (error.name or "asr").split(".")[0] in ("asr", "training", "export"):
+            raise  # our own mistake, not a missing extra
+        print(f"asr-train needs {error.name}: pip install 'earshot-asr[train]'", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()

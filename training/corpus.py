@@ -1,0 +1,136 @@
+"""Corpora as lhotse cuts, read from JSONL manifests; what can't be used is counted and named."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+from lhotse.audio import AudioSource
+from lhotse.supervision import AlignmentItem
+
+from asr.errors import CorpusError
+from asr.features import SAMPLE_RATE
+from asr.text import normalize
+
+
+@dataclass
+class Rejections:
+    """Utterances that were left out: how many for each reason, and the first few by name."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, name: str) -> None:
+        self.counts[reason] += 1
+        names = self.examples.setdefault(reason, [])
+        if len(names) < 3:
+            names.append(name)
+
+    def lines(self) -> Iterator[str]:
+        """One line a reason, for the log."""
+        for reason, count in self.counts.most_common():
+            yield f"skipped {count} ({reason}), such as {', '.join(self.examples[reason])}"
+
+
+def read_cuts(
+    root: Path,
+    pattern: str,
+    split: str,
+    rejections: Rejections,
+    min_duration: float = 0.2,
+    max_duration: float = 30.0,
+) -> CutSet:
+    """Read all manifests that match `pattern` under `root`; texts come out normalised.
+
+    Rows of another split are passed over. Rows that are malformed, or whose audio is missing, or
+    whose text or duration is impossible, go to `rejections`. Raises CorpusError if no manifest
+    matches or no row is left.
+    """
+    manifests = sorted(root.glob(pattern))
+    if not manifests:
+        raise CorpusError(
+            f"no manifest matches {pattern!r} in {root}; give the folder of your corpora as --data"
+        )
+    cuts = []
+    for manifest in manifests:
+        for number, line in enumerate(manifest.read_text(encoding="utf-8").splitlines(), 1):
+            name = f"{manifest.parent.name}/{manifest.name}:{number}"
+            try:
+                row = json.loads(line)
+                if row.get("split", split) != split:
+                    continue
+                audio = manifest.parent / row["audio"]
+                duration, text = float(row["duration"]), normalize(row["text"])
+                identifier = str(row["id"])
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                rejections.add(f"malformed row: {type(error).__name__} {error}", name)
+                continue
+            reason = _fault(audio, duration, text, min_duration, max_duration)
+            if reason:
+                rejections.add(reason, identifier)
+            else:
+                cuts.append(_cut(row, identifier, audio, duration, text))
+    if not cuts:
+        raise CorpusError(
+            f"no usable utterance of split {split!r} in {len(manifests)} manifests matching "
+            f"{pattern!r} in {root}: " + ("; ".join(rejections.lines()) or "the split is empty")
+        )
+    return CutSet.from_cuts(cuts)
+
+
+def _fault(
+    audio: Path, duration: float, text: str, min_duration: float, max_duration: float
+) -> str | None:
+    if not text:
+        return "empty text"
+    if not min_duration <= duration <= max_duration:
+        return f"duration outside {min_duration:g} to {max_duration:g} s"
+    if not audio.is_file():
+        return "missing audio"
+    return None
+
+
+def _cut(row: dict[str, Any], identifier: str, audio: Path, duration: float, text: str) -> MonoCut:
+    recording = Recording(
+        id=identifier,
+        sources=[AudioSource(type="file", channels=[0], source=str(audio))],
+        sampling_rate=SAMPLE_RATE,
+        num_samples=round(duration * SAMPLE_RATE),
+        duration=duration,
+    )
+    supervision = SupervisionSegment(
+        id=identifier,
+        recording_id=identifier,
+        start=0.0,
+        duration=duration,
+        text=text,
+        speaker=row.get("speaker"),
+        alignment={"phone": _phone_items(row["phones"])} if "phones" in row else None,
+    )
+    return MonoCut(
+        id=identifier,
+        start=0.0,
+        duration=duration,
+        channel=0,
+        recording=recording,
+        supervisions=[supervision],
+    )
+
+
+def _phone_items(phones: list[tuple[str, float]]) -> list[AlignmentItem]:
+    starts = [0.0, *(end for _, end in phones[:-1])]
+    return [
+        AlignmentItem(symbol, start, end - start)
+        for (symbol, end), start in zip(phones, starts, strict=True)
+    ]
+
+
+def phones_of(cut: MonoCut) -> list[tuple[str, float]]:
+    """Return the phones of a synthetic utterance with their end times in seconds."""
+    alignment = cut.supervisions[0].alignment
+    if not alignment or "phone" not in alignment:
+        raise CorpusError(f"{cut.id}: no phone times; pre-training needs synthetic speech")
+    return [(item.symbol, item.start + item.duration) for item in alignment["phone"]]

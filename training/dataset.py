@@ -1,0 +1,138 @@
+"""Utterances to padded batches: cached features, augmented on the fly, with their targets."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from lhotse import CutSet, MonoCut
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from training.augmentation import augment
+from training.batching import Draw
+from training.corpus import Rejections, phones_of
+from training.feature_cache import FeatureCache
+from training.model import SUBSAMPLING
+from training.recipe import AugmentationConfig
+from training.synthesis import frame_labels
+from training.tokenizer import Tokenizer
+
+IGNORED_LABEL = -100
+"""Label of a frame that is padding; cross entropy passes over it."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances of one step. Targets are token ids, or a phone for each encoder frame."""
+
+    ids: list[str]
+    features: Tensor  # (B, T, 80)
+    feature_lengths: Tensor  # (B,)
+    targets: Tensor  # (B, U), or (B, C) when pre-training
+    target_lengths: Tensor  # (B,)
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(
+            self.ids,
+            self.features.to(device, non_blocking=True),
+            self.feature_lengths.to(device),
+            self.targets.to(device),
+            self.target_lengths.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Example:
+    """One utterance, ready for a batch."""
+
+    id: str
+    features: NDArray[np.float32]  # (T, 80)
+    targets: Tensor  # (U,) or (C,)
+
+
+class SpeechDataset(Dataset[Example]):
+    """Utterances with token targets; `augmentation` None leaves the features as they are."""
+
+    padding = 0
+
+    def __init__(
+        self,
+        cuts: Sequence[MonoCut],
+        tokens: Sequence[Sequence[int]],
+        cache: FeatureCache,
+        mean: NDArray[np.float32],
+        augmentation: AugmentationConfig | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.cuts, self.tokens, self.cache, self.mean = cuts, tokens, cache, mean
+        self.augmentation, self.seed = augmentation, seed
+
+    def __len__(self) -> int:
+        return len(self.cuts)
+
+    def __getitem__(self, draw: Draw) -> Example:
+        identifier = self.cuts[draw.index].id
+        features, rate = self._augmented(self.cache[identifier], identifier, draw.epoch)
+        return Example(identifier, features, self._targets(draw.index, features, rate))
+
+    def _augmented(
+        self, features: NDArray[np.float32], identifier: str, epoch: int
+    ) -> tuple[NDArray[np.float32], float]:
+        if self.augmentation is None:
+            return features, 1.0
+        generator = np.random.default_rng([self.seed, epoch, zlib.crc32(identifier.encode())])
+        return augment(features, self.augmentation, self.mean, generator)
+
+    def _targets(self, index: int, features: NDArray[np.float32], rate: float) -> Tensor:
+        return torch.tensor(self.tokens[index], dtype=torch.int64)
+
+
+class PhoneDataset(SpeechDataset):
+    """Synthetic utterances with a phone for each encoder frame."""
+
+    padding = IGNORED_LABEL
+
+    def _targets(self, index: int, features: NDArray[np.float32], rate: float) -> Tensor:
+        phones = [(symbol, end / rate) for symbol, end in phones_of(self.cuts[index])]
+        return torch.from_numpy(frame_labels(phones, (len(features) - 3) // SUBSAMPLING))
+
+
+def collate(examples: list[Example], padding: int) -> Batch:
+    """Pad the utterances of a batch to the longest of them."""
+    return Batch(
+        ids=[example.id for example in examples],
+        features=torch.nn.utils.rnn.pad_sequence(
+            [torch.from_numpy(example.features) for example in examples], batch_first=True
+        ),
+        feature_lengths=torch.tensor([len(example.features) for example in examples]),
+        targets=torch.nn.utils.rnn.pad_sequence(
+            [example.targets for example in examples], batch_first=True, padding_value=padding
+        ),
+        target_lengths=torch.tensor([len(example.targets) for example in examples]),
+    )
+
+
+def trainable(
+    cuts: CutSet, tokenizer: Tokenizer, cache: FeatureCache, fastest: float, rejections: Rejections
+) -> tuple[list[MonoCut], list[list[int]]]:
+    """Return the cuts that can be learned from, and their tokens.
+
+    A greedy decoder emits one token a frame at most, and CTC needs a frame for each, so an
+    utterance must have more encoder frames than tokens even at the `fastest` speaking rate.
+    """
+    kept: list[MonoCut] = []
+    tokens: list[list[int]] = []
+    for cut in cuts:
+        if cut.id not in cache:
+            continue  # its audio could not be decoded; already counted
+        ids = tokenizer.encode(cut.supervisions[0].text)
+        frames = (cache.num_frames(cut.id) / fastest - 3) // SUBSAMPLING
+        if frames <= len(ids):
+            rejections.add("fewer frames than tokens", cut.id)
+        else:
+            kept.append(cut)
+            tokens.append(ids)
+    return kept, tokens

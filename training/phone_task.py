@@ -1,0 +1,66 @@
+"""Stage one: classify the phone of each encoder frame, on synthetic speech with exact times.
+
+A transducer that starts from nothing predicts only blanks for the first tens of hours; one whose
+encoder already tells phones apart does not.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.dataset import IGNORED_LABEL, Batch
+from training.model import Transducer
+from training.recipe import ScheduleConfig, StreamingTrainingConfig
+from training.streaming_draw import draw_streaming
+from training.synthesis import PHONES
+from training.task import StepClock, Task
+
+
+class PhoneTask(Task):
+    """Cross entropy of frame-wise phones; trains the encoder alone."""
+
+    def __init__(
+        self,
+        model: Transducer,
+        schedule: ScheduleConfig,
+        streaming: StreamingTrainingConfig,
+        clock: StepClock,
+        seed: int,
+    ) -> None:
+        super().__init__(schedule, clock, seed)
+        self.model = model
+        self.streaming = streaming
+        self.phones = nn.Linear(model.config.joiner_dim, len(PHONES))
+        for part in (model.predictor, model.joiner, model.ctc):
+            part.requires_grad_(False)
+        for part in (model.simple_encoder, model.simple_predictor):
+            part.requires_grad_(False)
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        generator = np.random.default_rng([self.seed, self.global_step, self.global_rank])
+        chunk, left = draw_streaming(self.streaming, generator)
+        logits, labels = self._logits(batch, chunk, left)
+        total = functional.cross_entropy(
+            logits, labels, ignore_index=IGNORED_LABEL, reduction="sum"
+        )
+        return total, (labels != IGNORED_LABEL).sum().float(), {}
+
+    def _logits(self, batch: Batch, chunk: int | None, left: int | None) -> tuple[Tensor, Tensor]:
+        out = self.model.encode(batch.features, batch.feature_lengths, chunk, left)
+        return self.phones(out.frames).float().flatten(0, 1), batch.targets.flatten()
+
+    def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
+        streaming = self.streaming
+        logits, labels = self._logits(
+            batch, streaming.validation_chunk_frames, streaming.validation_left_frames
+        )
+        real = labels != IGNORED_LABEL
+        accuracy = (logits.argmax(-1) == labels)[real].float().mean()
+        weight = int(real.sum())
+        self.log("frame_accuracy", accuracy, batch_size=weight, sync_dist=True, prog_bar=True)
+
+    @torch.no_grad()
+    def encoder_state(self) -> dict[str, Tensor]:
+        """Weights for the encoder of stage two."""
+        return {name: value.clone() for name, value in self.model.encoder.state_dict().items()}

@@ -1,0 +1,189 @@
+"""A recipe: everything that decides a training run, read from one YAML file."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from asr.errors import RecipeError
+from training.model import SIZES
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """One source of training speech."""
+
+    manifests: str  # glob of JSONL manifests, relative to the data folder
+    split: str = "train"  # rows of this split are used
+    weight: float = 1.0  # how often an epoch holds each utterance; 0.5: a random half of them
+
+
+@dataclass(frozen=True)
+class DevSetConfig:
+    """One set whose word error rate is reported on its own."""
+
+    name: str
+    manifests: str
+    split: str = "dev"
+    limit: int = 120  # utterances used by the validations during training
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained on and measured on."""
+
+    train: tuple[SourceConfig, ...]
+    dev: tuple[DevSetConfig, ...]
+    phones: tuple[SourceConfig, ...] = ()  # synthetic speech with phone times, for pre-training
+    max_duration: float = 30.0  # s; longer utterances are skipped and counted
+    min_duration: float = 0.2  # s
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Warps and masks of log-mel features; drawn anew for each utterance of each epoch."""
+
+    stretch: tuple[float, float] = (0.88, 1.14)  # speaking rate, 1 leaves it alone
+    mel_warp: tuple[float, float] = (0.82, 1.22)  # frequencies, as of a shorter vocal tract
+    gain_db: tuple[float, float] = (-12.0, 6.0)
+    noise_probability: float = 0.3  # of a stationary coloured noise floor
+    noise_snr_db: tuple[float, float] = (5.0, 30.0)
+    frequency_masks: int = 2
+    frequency_mask_bins: int = 16  # widest mask
+    time_masks_per_10s: float = 3.0
+    time_mask_frames: int = 30  # widest mask, of 10 ms frames
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Length, batches and learning rate of one stage."""
+
+    hours: float  # audio seen until the end of the stage
+    batch_seconds: float = 60.0  # audio in a batch of one process, padding included
+    learning_rate: float = 1e-3
+    warmup_hours: float = 4.0  # audio over which the rate rises from zero
+    decay_hours: float = 40.0  # audio over which it falls to zero at the end
+    weight_decay: float = 0.01
+    gradient_clip: float = 5.0
+    average_decay: float = 0.998  # of the exponential moving average of the weights
+    validate_every_hours: float = 20.0  # audio between two validations
+    checkpoint_minutes: float = 5.0
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses of a transducer."""
+
+    ctc_weight: float = 0.3
+    fastemit: float = 0.005  # arXiv 2010.11148
+    band: int = 5  # predictor positions per frame in the pruned lattice
+    simple_weight: float = 0.5  # of the cheap lattice, after the ramp
+    ramp_hours: float = 6.0  # audio over which the pruned loss grows from 0.1 to 1
+
+
+@dataclass(frozen=True)
+class StreamingTrainingConfig:
+    """What is drawn for each batch, so that one set of weights serves every chunk size."""
+
+    chunk_frames: tuple[int, ...] = (4, 8, 16)
+    left_frames: tuple[int, ...] = (64, 128)
+    full_probability: float = 0.2  # of a batch that sees the whole utterance
+    validation_chunk_frames: int = 8
+    validation_left_frames: int = 64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run."""
+
+    name: str  # of the folder under the work folder
+    data: DataConfig
+    train: ScheduleConfig
+    pretrain: ScheduleConfig | None = None  # frame-wise phone classification; None: none
+    size: str = "s"  # xs, s, m or l
+    vocab_size: int = 256
+    seed: int = 1
+    precision: str = "auto"  # 32, bf16, or auto: bf16 where the processor has it
+    processes: int = 1  # on a CPU; each takes one thread
+    data_workers: int = 0  # processes that load batches, for each training process
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    streaming: StreamingTrainingConfig = field(default_factory=StreamingTrainingConfig)
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise RecipeError(f"size is {self.size!r}; expected one of {', '.join(SIZES)}")
+        if self.precision not in ("auto", "32", "bf16"):
+            raise RecipeError(f"precision is {self.precision!r}; expected auto, 32 or bf16")
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe. A key that does not exist is an error that names the nearest one."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: the recipe can't be read ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not a YAML file: {error}") from error
+    recipe = _build(Recipe, content, str(path), "")
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
+def _build(kind: Any, value: Any, path: str, where: str) -> Any:
+    """Turn parsed YAML into the type `kind`, naming the place of whatever does not fit."""
+    place = f"{path}: {where or 'the recipe'}"
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise RecipeError(f"{place} is {value!r}; expected keys and values")
+        return _build_dataclass(kind, value, path, where)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else _build(arguments[0], value, path, where)
+    if origin is tuple:
+        return _build_tuple(arguments, value, path, where)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is str and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise RecipeError(f"{place} is {value!r}; expected a value of type {kind.__name__}")
+    return value
+
+
+def _build_dataclass(kind: type, value: dict[str, Any], path: str, where: str) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind)
+    for key in value:
+        if key not in fields:
+            nearest = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.0)
+            raise RecipeError(
+                f"{path}: unknown key {(where + '.' + str(key)).lstrip('.')!r}; "
+                f"did you mean {nearest[0]!r}?"
+            )
+    for name, spec in fields.items():
+        optional = (
+            spec.default is not dataclasses.MISSING
+            or spec.default_factory is not dataclasses.MISSING
+        )
+        if name not in value and not optional:
+            raise RecipeError(f"{path}: key {(where + '.' + name).lstrip('.')!r} is missing")
+    return kind(
+        **{k: _build(hints[k], v, path, f"{where}.{k}".lstrip(".")) for k, v in value.items()}
+    )
+
+
+def _build_tuple(arguments: tuple[Any, ...], value: Any, path: str, where: str) -> Any:
+    if not isinstance(value, list):
+        raise RecipeError(f"{path}: {where} is {value!r}; expected a list")
+    if arguments[-1] is Ellipsis:
+        return tuple(_build(arguments[0], v, path, f"{where}[{i}]") for i, v in enumerate(value))
+    if len(value) != len(arguments):
+        raise RecipeError(f"{path}: {where} has {len(value)} values; expected {len(arguments)}")
+    pairs = zip(arguments, value, strict=True)
+    return tuple(_build(a, v, path, f"{where}[{i}]") for i, (a, v) in enumerate(pairs))

@@ -1,0 +1,92 @@
+"""What both stages of training share: the optimiser, its schedule, and the clock it runs by."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+import torch.distributed
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from training.dataset import Batch
+from training.recipe import ScheduleConfig
+
+
+@dataclass(frozen=True)
+class StepClock:
+    """Converts audio seen to optimiser steps: recipes count hours, Lightning counts steps."""
+
+    step_seconds: float  # audio in one step of all processes, on average
+
+    def steps(self, hours: float) -> int:
+        return round(hours * 3600 / self.step_seconds)
+
+    def hours(self, steps: int) -> float:
+        return steps * self.step_seconds / 3600
+
+
+def learning_rate_factor(step: int, warmup: int, decay: int, total: int) -> float:
+    """Rise from zero, stay at one, fall to zero over the last `decay` steps.
+
+    The flat middle lets a run be prolonged: take a checkpoint from before the fall and raise the
+    hours of the recipe.
+    """
+    return min(1.0, (step + 1) / max(1, warmup), max(0.0, (total - step) / max(1, decay)))
+
+
+class Task(lightning.LightningModule):
+    """A stage of training; subclasses turn a batch into the sum of its losses and its weight."""
+
+    def __init__(self, schedule: ScheduleConfig, clock: StepClock, seed: int) -> None:
+        super().__init__()
+        self.schedule, self.clock, self.seed = schedule, clock, seed
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return the summed loss of a batch, what to divide it by, and parts for the log."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        total, weight, parts = self.losses(batch)
+        # Divide by the mean weight of all processes, so that averaged gradients are those of the
+        # joined batch however uneven its shares are.
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(weight)
+            weight = weight / torch.distributed.get_world_size()
+        loss = total / weight
+        self.log("loss", loss.detach(), prog_bar=True)
+        self.log("hours", self.clock.hours(self.global_step), prog_bar=True)
+        for name, value in parts.items():
+            self.log(name, value.detach() / weight)
+        return loss
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        return batch.to(device)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        matrices = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
+        vectors = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": self.schedule.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
+            lr=self.schedule.learning_rate,
+            betas=(0.9, 0.98),
+            fused=True,
+        )
+        warmup = self.clock.steps(self.schedule.warmup_hours)
+        decay = self.clock.steps(self.schedule.decay_hours)
+        total = self.clock.steps(self.schedule.hours)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, warmup, decay, total)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> Any:
+        raise NotImplementedError

@@ -1,0 +1,92 @@
+"""Stage two: the transducer, with pruned RNN-T and auxiliary CTC losses."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training.dataset import Batch
+from training.decoding import greedy_search
+from training.loss import band_targets, ctc_loss, gather_band, transducer_loss
+from training.model import Transducer
+from training.recipe import LossConfig, ScheduleConfig, StreamingTrainingConfig
+from training.streaming_draw import draw_streaming
+from training.task import StepClock, Task
+from training.tokenizer import BLANK_ID, Tokenizer
+
+
+class TransducerTask(Task):
+    """Weighted sum of the pruned, the simple and the CTC loss, per token."""
+
+    def __init__(
+        self,
+        model: Transducer,
+        tokenizer: Tokenizer,
+        schedule: ScheduleConfig,
+        loss: LossConfig,
+        streaming: StreamingTrainingConfig,
+        clock: StepClock,
+        seed: int,
+    ) -> None:
+        super().__init__(schedule, clock, seed)
+        self.model, self.tokenizer = model, tokenizer
+        self.loss, self.streaming = loss, streaming
+        self.hypotheses: dict[str, str] = {}
+        """Texts of the running validation by utterance id."""
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        generator = np.random.default_rng([self.seed, self.global_step, self.global_rank])
+        chunk, left = draw_streaming(self.streaming, generator)
+        encoded = self.model.encode(batch.features, batch.feature_lengths, chunk, left)
+        predicted = self.model.predictor(self.model.predictor.with_history(batch.targets))
+        parts = transducer_loss(
+            self.model.simple_encoder(encoded.frames),
+            self.model.simple_predictor(predicted),
+            lambda starts: self._join_band(encoded.frames, predicted, batch.targets, starts),
+            batch.targets,
+            encoded.lengths,
+            batch.target_lengths,
+            band=self.loss.band,
+            blank=BLANK_ID,
+            fastemit=self.loss.fastemit,
+        )
+        ctc = ctc_loss(
+            functional.log_softmax(self.model.ctc(encoded.frames).float(), dim=-1),
+            batch.targets,
+            encoded.lengths,
+            batch.target_lengths,
+        )
+        pruned_weight, simple_weight = self._ramp()
+        simple, pruned, ctc = parts.simple.sum(), parts.pruned.sum(), ctc.sum()
+        total = pruned_weight * pruned + simple_weight * simple + self.loss.ctc_weight * ctc
+        weight = batch.target_lengths.sum().float()
+        return total, weight, {"pruned": pruned, "simple": simple, "ctc": ctc}
+
+    def _join_band(
+        self, encoder_out: Tensor, predicted: Tensor, targets: Tensor, starts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of blank and of the next target on the band `(B, C, S)`."""
+        band = self.loss.band
+        arcs: tuple[Tensor, Tensor] = self.model.joiner.arcs(
+            encoder_out.unsqueeze(2),
+            gather_band(predicted, starts, band),
+            band_targets(targets, starts, band),
+        )
+        return arcs
+
+    def _ramp(self) -> tuple[float, float]:
+        """Weights of pruned and simple loss: the band is not to be trusted at first."""
+        done = min(1.0, self.clock.hours(self.global_step) / max(self.loss.ramp_hours, 1e-9))
+        return 0.1 + 0.9 * done, 1.0 - (1.0 - self.loss.simple_weight) * done
+
+    @torch.no_grad()
+    def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
+        encoded = self.model.encode(
+            batch.features,
+            batch.feature_lengths,
+            self.streaming.validation_chunk_frames,
+            self.streaming.validation_left_frames,
+        )
+        tokens = greedy_search(self.model, encoded.frames, encoded.lengths)
+        for identifier, ids in zip(batch.ids, tokens, strict=True):
+            self.hypotheses[identifier] = self.tokenizer.decode(ids).strip()
