@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from lhotse import MonoCut
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import track
 
 from asr.audio import StreamingResampler, read_blocks
@@ -46,7 +47,7 @@ class FeatureCache:
         extent = self._extents[identifier]
         if self._frames is None:
             self._frames = np.memmap(self._data_path, np.float16, "r").reshape(-1, self._bins)
-        return self._frames[extent.start : extent.start + extent.frames].astype(np.float32)
+        return np.array(self._frames[extent.start : extent.start + extent.frames], np.float32)
 
     def num_frames(self, identifier: str) -> int:
         return self._extents[identifier].frames
@@ -66,7 +67,9 @@ class FeatureCache:
         ):
             data.truncate(start * self._bins * 2)  # frames whose index line was never written
             results = pool.map(_features_or_fault, _sources(missing), chunksize=16)
-            progress = track(results, "features", total=len(missing))
+            progress = track(
+                results, "features", len(missing), console=Console(stderr=True)
+            )
             for cut, result in zip(missing, progress, strict=True):
                 if isinstance(result, str):
                     rejections.add("audio that can't be decoded", f"{cut.id} ({result})")

@@ -32,9 +32,11 @@ class FactorizedJoiner(nn.Module):
     def forward(self, encoder_out: Tensor, predictor_out: Tensor) -> Tensor:
         """Return normalised log-probabilities `(..., V)`, blank first."""
         scores = self.scores(encoder_out, predictor_out)
-        blank = scores.blank.float().unsqueeze(-1)
-        labels = functional.log_softmax(scores.labels.float(), dim=-1)
-        return torch.cat([functional.logsigmoid(blank), functional.logsigmoid(-blank) + labels], -1)
+        labels = scores.labels.float()
+        # sigmoid(b) = softmax([b + logsumexp(labels), labels])[0], and exported graphs have no
+        # log-sigmoid that stays finite.
+        blank = scores.blank.float().unsqueeze(-1) + labels.logsumexp(dim=-1, keepdim=True)
+        return functional.log_softmax(torch.cat([blank, labels], dim=-1), dim=-1)
 
     def arcs(
         self, encoder_out: Tensor, predictor_out: Tensor, targets: Tensor

@@ -1,0 +1,80 @@
+"""Augmentation must do what it says, and the same each time it is asked with the same seed."""
+
+import numpy as np
+import pytest
+
+from asr.features import compute_features
+from tests.training.conftest import speak
+from training.augmentation import add_noise_floor, augment, mask, mel_warp, stretch
+from training.recipe import AugmentationConfig
+
+MEAN = np.zeros(80, np.float32)
+NOTHING = AugmentationConfig(
+    stretch=(1, 1),
+    mel_warp=(1, 1),
+    gain_db=(0, 0),
+    noise_probability=0,
+    frequency_masks=0,
+    time_masks_per_10s=0,
+)
+
+
+def frames() -> np.ndarray:
+    return compute_features(speak("red blue white", 0))
+
+
+def test_the_same_seed_gives_the_same_frames() -> None:
+    first, second, other = (
+        augment(frames(), AugmentationConfig(), MEAN, np.random.default_rng(seed))[0]
+        for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, second)
+    assert first.shape != other.shape or not np.array_equal(first, other)
+    assert first.dtype == np.float32
+
+
+def test_no_augmentation_leaves_the_frames_alone() -> None:
+    same, rate = augment(frames(), NOTHING, MEAN, np.random.default_rng(0))
+    assert rate == 1.0
+    np.testing.assert_allclose(same, frames(), atol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [0.8, 1.25])
+def test_stretch_changes_time_and_not_frequency(rate: float) -> None:
+    stretched = stretch(frames(), rate)
+    assert len(stretched) == round(len(frames()) / rate)
+    peaks, original = stretched.argmax(axis=1), frames().argmax(axis=1)
+    moved = original[np.linspace(0, len(original) - 1, len(stretched)).round().astype(int)]
+    assert np.median(np.abs(peaks - moved)) <= 1
+
+
+def test_mel_warp_moves_a_tone_as_a_change_of_its_frequency_would() -> None:
+    time = np.arange(16_000) / 16_000
+    tone, higher = (
+        compute_features((0.1 * np.sin(2 * np.pi * hertz * time)).astype(np.float32))
+        for hertz in (1000, 1200)
+    )
+    warped = mel_warp(tone, 1.2)
+    assert abs(int(warped[50].argmax()) - int(higher[50].argmax())) <= 1
+    np.testing.assert_allclose(mel_warp(tone, 1.0), tone, atol=1e-4)
+
+
+def test_noise_fills_the_silence_at_the_asked_level() -> None:
+    clean = frames()
+    noisy = add_noise_floor(clean, 20.0, np.random.default_rng(0))
+    assert (noisy >= clean - 1e-5).all()
+    quiet = clean.mean(axis=1) < np.quantile(clean.mean(axis=1), 0.2)
+    loud = np.quantile(clean[:, ::4], 0.9)
+    level_db = (noisy[quiet].mean() - loud) * 10 / np.log(10)
+    assert -32 < level_db < -8
+
+
+def test_masks_hide_no_more_than_asked() -> None:
+    config = AugmentationConfig(frequency_masks=1, frequency_mask_bins=10, time_masks_per_10s=0)
+    original = frames()
+    for seed in range(20):
+        masked = original.copy()
+        mask(masked, config, MEAN, np.random.default_rng(seed))
+        hidden = (masked == 0).all(axis=0)
+        assert hidden.sum() <= 10
+        np.testing.assert_array_equal(masked[:, ~hidden], original[:, ~hidden])

@@ -1,0 +1,59 @@
+"""The order of training is a function of (seed, epoch, step)."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from training.batching import BatchPlan, StepSampler
+
+DURATIONS = np.random.default_rng(0).uniform(0.5, 12, 300).tolist()
+
+
+def plan(world_size: int = 1, weight: float = 1.0, seed: int = 1) -> BatchPlan:
+    return BatchPlan(DURATIONS, [weight] * 300, 40.0, seed, world_size)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_an_epoch_holds_every_utterance(world_size: int) -> None:
+    steps = plan(world_size).epoch(0)
+    assert all(len(step) == world_size for step in steps)
+    counts = Counter(index for step in steps for batch in step for index in batch)
+    assert set(counts) == set(range(300))
+    borrowed = sum(counts.values()) - 300
+    assert 0 <= borrowed < 40 * world_size, "only the last step may borrow"
+
+
+def test_no_batch_is_longer_than_asked_padding_included() -> None:
+    for step in plan(2).epoch(3):
+        for batch in step:
+            assert len(batch) == 1 or max(DURATIONS[i] for i in batch) * len(batch) <= 40.0
+
+
+def test_little_is_padding() -> None:
+    batches = [batch for step in plan().epoch(0) for batch in step]
+    padded = sum(max(DURATIONS[i] for i in batch) * len(batch) for batch in batches)
+    assert sum(DURATIONS) / padded > 0.85
+
+
+def test_weights_repeat_and_thin_out() -> None:
+    assert sum(len(b) for s in plan(weight=2.0).epoch(0) for b in s) == 600
+    half = [i for s in plan(weight=0.5).epoch(0) for b in s for i in b]
+    assert 110 < len(half) < 190
+    assert half != [i for s in plan(weight=0.5).epoch(1) for b in s for i in b]
+
+
+def test_epochs_differ_and_repeat_exactly() -> None:
+    assert plan().epoch(0) == plan().epoch(0)
+    assert plan().epoch(0) != plan().epoch(1)
+    assert plan().epoch(0) != plan(seed=2).epoch(0)
+
+
+def test_a_sampler_started_late_goes_on_with_the_same_batches() -> None:
+    whole = list(StepSampler(plan(2), 0, 130, rank=1))
+    late = list(StepSampler(plan(2), 77, 130, rank=1))
+    assert len(whole) == 130
+    assert whole[-1][0].epoch > 0, "the test must cross an epoch"
+    assert late == whole[77:]
+    other = list(StepSampler(plan(2), 0, 130, rank=0))
+    assert all(a != b for a, b in zip(whole, other, strict=True))

@@ -1,0 +1,64 @@
+"""A recipe that is not understood must never train something else silently."""
+
+from pathlib import Path
+
+import pytest
+
+from asr.errors import RecipeError
+from training.recipe import load_recipe
+
+MINIMAL = """
+name: test
+data:
+  train: [{manifests: "a/*.jsonl", weight: 2}]
+  dev: [{name: a, manifests: "a/*.jsonl"}]
+train: {hours: 1}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_what_is_not_said_has_a_default(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, MINIMAL))
+    assert recipe.pretrain is None
+    assert recipe.size == "s"
+    assert recipe.train.hours == 1.0
+    assert isinstance(recipe.data.train[0].weight, float)
+
+
+@pytest.mark.parametrize("path", sorted(Path("training/recipes").glob("*.yaml")), ids=str)
+def test_shipped_recipes_are_valid(path: Path) -> None:
+    assert load_recipe(path).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("addition", "message"),
+    [
+        ("sise: m", r"unknown key 'sise'; did you mean 'size'\?"),
+        ("loss: {ctc_wieght: 1}", r"unknown key 'loss.ctc_wieght'; did you mean 'ctc_weight'\?"),
+        ("size: xl", "size is 'xl'; expected one of xs, s, m, l"),
+        ("precision: fp8", "expected auto, 32 or bf16"),
+        ("seed: one", "seed is 'one'; expected a value of type int"),
+        ("augmentation: {stretch: [1.0]}", r"stretch has 1 values; expected 2"),
+        ("augmentation: {stretch: 1.0}", r"stretch is 1.0; expected a list"),
+        ("loss: 3", "loss is 3; expected keys and values"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, addition: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(write(tmp_path, MINIMAL + addition + "\n"))
+
+
+def test_missing_keys_and_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="key 'data' is missing"):
+        load_recipe(write(tmp_path, "name: a\ntrain: {hours: 1}\n"))
+    with pytest.raises(RecipeError, match=r"key 'train\.hours' is missing"):
+        load_recipe(write(tmp_path, MINIMAL.replace("hours: 1", "batch_seconds: 1")))
+    with pytest.raises(RecipeError, match=r"absent\.yaml: the recipe can't be read"):
+        load_recipe(tmp_path / "absent.yaml")
+    with pytest.raises(RecipeError, match="not a YAML file"):
+        load_recipe(write(tmp_path, "a: [1"))

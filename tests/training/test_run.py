@@ -1,0 +1,140 @@
+"""The chain learns, and a run that is killed goes on as if it had not been."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from training.checkpoint import load_model
+from training.model.config import SIZES
+from training.recipe import (
+    AugmentationConfig,
+    DataConfig,
+    DevSetConfig,
+    LossConfig,
+    Recipe,
+    ScheduleConfig,
+    SourceConfig,
+)
+from training.run import run_recipe
+
+TINY = {"dim": 64, "layers": 2}
+
+
+def recipe(steps_of_20_s: int, **schedule: float) -> Recipe:
+    hours = steps_of_20_s * 20 / 3600
+    return Recipe(
+        name="tiny",
+        size="xs",
+        vocab_size=20,
+        data=DataConfig(
+            train=(SourceConfig("tones/manifest.jsonl"),),
+            dev=(DevSetConfig("tones", "tones/manifest.jsonl"),),
+        ),
+        train=ScheduleConfig(
+            hours=hours,
+            batch_seconds=20.0,
+            learning_rate=3e-3,
+            warmup_hours=hours / 20,
+            decay_hours=hours / 4,
+            average_decay=0.98,
+            validate_every_hours=hours / 2,
+            **schedule,
+        ),
+        augmentation=AugmentationConfig(
+            frequency_masks=0, time_masks_per_10s=0, mel_warp=(1.0, 1.0), noise_probability=0
+        ),
+        loss=LossConfig(ramp_hours=hours / 4),
+    )
+
+
+def journal(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+
+
+def test_a_few_utterances_are_learned_by_heart(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SIZES, "xs", TINY)
+    folder = run_recipe(recipe(250), tones, tmp_path, Console(quiet=True))
+    assert [row["wer"] for row in journal(tmp_path / "tiny") if "sets" in row][-1] == 0.0
+    model, tokens = load_model(folder)
+    assert len(tokens) == model.config.vocab_size == 20
+    assert float(model.encoder.feature_mean.abs().sum()) > 0, "statistics travel with the model"
+
+
+KILLED_RUN = """
+    import json, os, signal, sys
+    from pathlib import Path
+    import torch
+    from rich.console import Console
+    from tests.training.test_run import TINY, recipe
+    import training.run as run
+    from training.model.config import SIZES
+
+    SIZES["xs"] = TINY
+    corpora, work, kill_at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+
+    class Recorder(run.Journal):
+        def on_train_batch_end(self, trainer, task, outputs, batch, index):
+            if trainer.global_step > kill_at:
+                os.kill(os.getpid(), getattr(signal, sys.argv[4]))
+            if trainer.global_step <= kill_at:
+                self.write(ids=batch.ids, loss=outputs["loss"].item(), at=trainer.global_step)
+
+    run.Journal = Recorder
+    settings = recipe(24, checkpoint_minutes=float(sys.argv[5]))
+    run.run_recipe(settings, corpora, work, Console(quiet=True))
+"""
+
+
+def run_until(corpora: Path, work: Path, kill_at: int, sig: str, minutes: float) -> int:
+    """Train in a process of its own; after step `kill_at` it gets a signal."""
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(KILLED_RUN),
+            *map(str, (corpora, work, kill_at, sig, minutes)),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        check=False,
+        timeout=120,
+    ).returncode
+
+
+def recorded(work: Path) -> list[tuple[int, list[str], float]]:
+    return [(r["at"], r["ids"], r["loss"]) for r in journal(work / "tiny") if "at" in r]
+
+
+def test_a_killed_run_goes_on_with_the_same_utterances_and_losses(
+    tones: Path, tmp_path: Path
+) -> None:
+    assert run_until(tones, tmp_path / "whole", 20, "SIGKILL", 60) == -signal.SIGKILL
+    whole = recorded(tmp_path / "whole")
+    assert [step for step, _, _ in whole] == list(range(1, 21))
+
+    # A checkpoint after each step, killed in the middle of the eleventh, then started again.
+    killed = tmp_path / "killed"
+    assert run_until(tones, killed, 10, "SIGKILL", 0) == -signal.SIGKILL
+    assert len(recorded(killed)) == 10
+    assert run_until(tones, killed, 20, "SIGKILL", 60) == -signal.SIGKILL
+    again = recorded(killed)
+    assert [row[:2] for row in again] == [row[:2] for row in whole]
+    assert [row[2] for row in again] == pytest.approx([row[2] for row in whole], rel=1e-5)
+
+
+def test_sigterm_saves_before_it_stops(tones: Path, tmp_path: Path) -> None:
+    # The interval is an hour: only the signal can have written the checkpoint.
+    assert run_until(tones, tmp_path, 5, "SIGTERM", 60) == 143
+    checkpoint = torch.load(tmp_path / "tiny" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 6
+    assert not list((tmp_path / "tiny").glob("*.partial"))
