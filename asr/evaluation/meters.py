@@ -1,0 +1,70 @@
+"""Memory and time, measured one way. MB are 10^6 bytes."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_STATUS = Path("/proc/self/status")
+
+
+def peak_rss_mb() -> float:
+    """Highest resident memory of this process so far, in MB.
+
+    VmHWM of /proc/self/status on Linux. Elsewhere `getrusage`, which is the same figure on macOS;
+    on Linux it is not used because a child inherits the peak of the process that forked it.
+    """
+    if _STATUS.exists():
+        return _status_mb("VmHWM")
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, the BSDs KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def rss_mb() -> float:
+    """Resident memory of this process now, in MB; Linux only (VmRSS).
+
+    Raises OSError where there is no /proc.
+    """
+    return _status_mb("VmRSS")
+
+
+def _status_mb(key: str) -> float:
+    for line in _STATUS.read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) * 1024 / 1e6  # the kernel's "kB" are KiB
+    raise OSError(f"{_STATUS} has no {key}")
+
+
+class RtfMeter:
+    """Real-time factor: wall time spent computing over the length of the audio.
+
+    with meter.computing():
+        stream.accept(samples, sample_rate)
+    meter.add_audio(len(samples) / sample_rate)
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        """`clock` gives seconds from any origin."""
+        self._clock = clock
+        self.compute_s = 0.0
+        self.audio_s = 0.0
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Count the wall time of the block, also when it raises."""
+        started = self._clock()
+        try:
+            yield
+        finally:
+            self.compute_s += self._clock() - started
+
+    def add_audio(self, seconds: float) -> None:
+        """Count audio that was given to the computation."""
+        self.audio_s += seconds
+
+    @property
+    def rtf(self) -> float:
+        """Compute time over audio time; 0 before any audio."""
+        return self.compute_s / self.audio_s if self.audio_s else 0.0

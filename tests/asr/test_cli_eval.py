@@ -1,0 +1,110 @@
+"""Protects `asr eval` from arguments to table and report; the model is a fake."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import typer
+from typer.testing import CliRunner
+
+import asr
+from asr.cli.eval import evaluate_command
+from asr.errors import AsrError, ManifestError
+
+APP = typer.Typer()
+APP.command("eval")(evaluate_command)
+
+Run = Callable[..., Any]
+
+
+class FakeStream:
+    text = "hello world"
+
+    def accept(self, samples: Any, sample_rate: int) -> None:
+        assert sample_rate == 16_000
+
+    def finish(self) -> "FakeStream":
+        return self
+
+
+class FakeRecognizer:
+    stream = FakeStream
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """The arguments of every `asr.load`, which gives a recogniser that hears "hello world"."""
+    calls: list[tuple[Any, ...]] = []
+
+    def load(path: Path | None = None, *, precision: str, chunk_ms: int) -> FakeRecognizer:
+        calls.append((path, precision, chunk_ms))
+        return FakeRecognizer()
+
+    monkeypatch.setattr(asr, "load", load, raising=False)
+    return calls
+
+
+def manifest(folder: Path, *texts: str) -> Path:
+    folder.mkdir()
+    soundfile.write(folder / "a.wav", np.zeros(16_000, np.float32), 16_000)
+    (folder / "broken.wav").touch()
+    row = {"audio": "a.wav", "duration": 1.0, "split": "dev"}
+    rows = [row | {"id": f"{folder.name}{n}", "text": text} for n, text in enumerate(texts)]
+    rows.append(row | {"id": "broken", "text": "hello", "audio": "broken.wav", "split": "train"})
+    path = folder / "manifest.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def run(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(APP, [str(argument) for argument in arguments])
+
+
+def test_pools_manifests_prints_figures_and_writes_the_report(
+    tmp_path: Path, loaded: list[tuple[Any, ...]]
+) -> None:
+    paths = [manifest(tmp_path / "a", "Hello, world!"), manifest(tmp_path / "b", "hello", "low")]
+    options: list[str | Path] = ["--precision", "fp32", "--chunk-ms", "160", "--model", tmp_path]
+    report = tmp_path / "out.json"
+    result = run(*paths, *options, "--report", report)
+    assert result.exit_code == 0, result.output
+    assert loaded == [(tmp_path, "fp32", 160)]
+    lines = {line.strip("│ ").replace(" ", "") for line in result.stdout.splitlines()}
+    assert {"WER│75.00%", "insertions│2", "substitutions│1", "words│4", "skipped│2"} <= lines
+    assert "skipped broken: " in result.stderr
+    assert "an empty file" in result.stderr
+    assert json.loads(report.read_text())["utterances"] == 3
+
+
+def test_split_and_limit(tmp_path: Path, loaded: list[tuple[Any, ...]]) -> None:
+    path = manifest(tmp_path / "a", "hello world", "nonsense")
+    result = run(path, "--split", "dev", "--limit", "1")
+    assert "0.00%" in result.stdout
+    assert "skipped " not in result.stderr
+    assert loaded == [(None, "int8", 320)]
+
+
+def test_bad_input_is_refused_before_the_model_is_loaded(
+    tmp_path: Path, loaded: list[tuple[Any, ...]]
+) -> None:
+    """As AsrError: the `asr` command prints those and exits with code 2."""
+    path = manifest(tmp_path / "a", "hello")
+    assert isinstance(run(path, "--split", "test").exception, ManifestError)
+    missing = run(path, "--report", tmp_path / "no" / "out.json")
+    assert isinstance(missing.exception, AsrError)
+    assert "make it first" in str(missing.exception)
+    assert "expected a file name" in str(run(path, "--report", tmp_path).exception)
+    assert run(path, "--limit", "0").exit_code == 2
+    assert loaded == []
+
+
+def test_help_loads_no_inference_engine() -> None:
+    code = "import sys, asr.cli.eval; print('onnxruntime' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
