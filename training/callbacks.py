@@ -9,8 +9,11 @@ from types import FrameType
 from typing import Any
 
 import lightning
+import torch
 import torch.distributed
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
 
 from asr.evaluation.alignment import align
 from asr.evaluation.wer import WordErrors
@@ -39,14 +42,11 @@ class Checkpointer(lightning.Callback):
     ) -> None:
         terminated = trainer.strategy.broadcast(self._terminated)
         due = trainer.strategy.broadcast(time.monotonic() - self._last >= self.seconds)
-        if terminated or due:
+        # The last step too: after it the averaged weights take the place of the trained ones.
+        if terminated or due or trainer.global_step == trainer.max_steps:
             self._save(trainer)
         if terminated:
             trainer.should_stop = True
-
-    def on_train_end(self, trainer: Trainer, task: lightning.LightningModule) -> None:
-        if not self._terminated:
-            self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
         partial = self.path.with_suffix(".partial")
@@ -57,6 +57,20 @@ class Checkpointer(lightning.Callback):
 
     def _terminate(self, signum: int, frame: FrameType | None) -> None:
         self._terminated = True
+
+
+class ExponentialAverage(WeightAveraging):
+    """Exponential moving average of the weights, which validation and export use.
+
+    Young averages forget faster, or a short run would still hold its random first weights.
+    """
+
+    def __init__(self, decay: float) -> None:
+        def average(averaged: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
+            kept = min(decay, (1 + int(updates)) / (10 + int(updates)))
+            torch._foreach_lerp_(averaged, current, 1 - kept)
+
+        super().__init__(use_buffers=False, multi_avg_fn=average)
 
 
 class Journal(lightning.Callback):

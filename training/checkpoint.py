@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from asr.errors import ExportError
 from training.model import ModelConfig, Transducer
@@ -19,45 +21,83 @@ WEIGHTS, TOKENS, PIECES = "model.safetensors", "tokens.txt", "bpe.model"
 def save_model(folder: Path, model: Transducer, tokenizer: Tokenizer, half: bool = True) -> None:
     """Write the weights (float16 if `half`), dimensions and tokens of a model.
 
-    The heads that only training uses are kept: fine-tuning starts from them.
+    The heads that only training uses are kept: fine-tuning starts from them. The statistics of the
+    features stay float32. Each file appears whole or not at all, the weights last.
     """
     folder.mkdir(parents=True, exist_ok=True)
     dtype = torch.float16 if half else torch.float32
-    weights = {name: value.to(dtype).contiguous() for name, value in model.state_dict().items()}
-    partial = folder / (WEIGHTS + ".partial")
-    save_file(weights, partial, metadata={"config": json.dumps(model.config.to_dict())})
-    os.replace(partial, folder / WEIGHTS)
+    statistics = {name for name, _ in model.named_buffers()}
+    weights = {
+        name: value.detach().to(torch.float32 if name in statistics else dtype).contiguous()
+        for name, value in model.state_dict().items()
+    }
+    metadata = {"config": json.dumps(model.config.to_dict())}
     lines = "".join(f"{piece} {number}\n" for number, piece in enumerate(tokenizer.pieces))
-    (folder / TOKENS).write_text(lines, encoding="utf-8")
+    _replace(folder / TOKENS, lambda path: path.write_text(lines, encoding="utf-8"))
     if tokenizer.model_path.resolve() != (folder / PIECES).resolve():
-        shutil.copyfile(tokenizer.model_path, folder / PIECES)
+        _replace(folder / PIECES, lambda path: shutil.copyfile(tokenizer.model_path, path))
+    _replace(folder / WEIGHTS, lambda path: save_file(weights, path, metadata=metadata))
 
 
 def load_model(path: Path) -> tuple[Transducer, list[str]]:
-    """Read a model and its token table from a folder, or from the weights file in it.
+    """Read a model, in evaluation mode, and its token table.
+
+    `path` is the folder that `save_model` wrote, or the weights file in it.
 
     Raises ExportError if a file is missing, damaged, or does not fit the others.
     """
     folder = path if path.is_dir() else path.parent
     weights_path = folder / WEIGHTS if path.is_dir() else path
-    for needed in (weights_path, folder / TOKENS):
-        if not needed.is_file():
-            raise ExportError(f"{needed}: no such file; expected the folder of a trained model")
-    try:
-        with safe_open(weights_path, framework="pt") as file:
-            config = ModelConfig(**json.loads((file.metadata() or {})["config"]))
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise ExportError(f"{weights_path}: not the weights of a model ({error})") from error
+    config, weights = _read_weights(weights_path)
     model = Transducer(config)
+    _check_shapes(weights_path, weights, model.state_dict())
+    model.load_state_dict(weights)
+    return model.eval(), _read_tokens(folder / TOKENS, config.vocab_size)
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    write(partial)
+    os.replace(partial, path)
+
+
+def _read_weights(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    if not path.is_file():
+        raise ExportError(f"{path}: no such file; expected the weights of a trained model")
     try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ExportError(f"{weights_path}: weights and dimensions differ: {error}") from error
-    lines = (folder / TOKENS).read_text(encoding="utf-8").splitlines()
-    tokens = [line.rsplit(" ", 1)[0] for line in lines]
-    if len(tokens) != config.vocab_size:
+        with safe_open(path, framework="pt") as file:
+            config = ModelConfig(**json.loads((file.metadata() or {})["config"]))
+            return config, {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except KeyError as error:
         raise ExportError(
-            f"{folder / TOKENS} has {len(tokens)} tokens; the model has {config.vocab_size}"
-        )
-    return model.eval(), tokens
+            f"{path}: no {error} in its header; asr-train wrote no such file"
+        ) from error
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
+        raise ExportError(f"{path}: not the weights of a model, or damaged: {error}") from error
+
+
+def _check_shapes(path: Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    for name in sorted(expected.keys() | found.keys()):
+        shapes = [list(side[name].shape) if name in side else None for side in (found, expected)]
+        if shapes[0] != shapes[1]:
+            raise ExportError(
+                f"{path}: the weight {name} has shape {shapes[0]}; the dimensions in its header "
+                f"make it {shapes[1]} (None: not there); it was written by another version"
+            )
+
+
+def _read_tokens(path: Path, vocab_size: int) -> list[str]:
+    try:
+        # Not splitlines(): a piece may be a character that it takes for the end of a line.
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExportError(f"{path}: can't be read: {error}") from error
+    tokens = []
+    for number, line in enumerate(lines):
+        piece, _, token_id = line.rpartition(" ")
+        if not piece or token_id != str(number):
+            raise ExportError(f"{path}, line {number + 1}: expected 'piece {number}', got {line!r}")
+        tokens.append(piece)
+    if len(tokens) != vocab_size:
+        raise ExportError(f"{path}: {len(tokens)} tokens; the model beside it has {vocab_size}")
+    return tokens

@@ -67,9 +67,7 @@ class FeatureCache:
         ):
             data.truncate(start * self._bins * 2)  # frames whose index line was never written
             results = pool.map(_features_or_fault, _sources(missing), chunksize=16)
-            progress = track(
-                results, "features", len(missing), console=Console(stderr=True)
-            )
+            progress = track(results, "features", len(missing), console=Console(stderr=True))
             for cut, result in zip(missing, progress, strict=True):
                 if isinstance(result, str):
                     rejections.add("audio that can't be decoded", f"{cut.id} ({result})")

@@ -9,14 +9,19 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, RichProgressBar
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 from torch.utils.data import DataLoader
 
 from training.batching import BatchPlan, Draw, StepSampler
-from training.callbacks import Checkpointer, Journal, WordErrorValidation
+from training.callbacks import (
+    Checkpointer,
+    ExponentialAverage,
+    Journal,
+    WordErrorValidation,
+)
 from training.checkpoint import save_model
 from training.dataset import PhoneDataset, SpeechDataset, collate
 from training.model import Transducer, sized
@@ -188,7 +193,7 @@ def _fit(
         callbacks=[
             RichProgressBar(),
             *callbacks,
-            EMAWeightAveraging(decay=schedule.average_decay),
+            ExponentialAverage(schedule.average_decay),
             Checkpointer(checkpoint, schedule.checkpoint_minutes),
         ],
     )
