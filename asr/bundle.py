@@ -1,0 +1,296 @@
+"""A model bundle: the directory that carries a model from the exporter to a device.
+
+`bundle.json` describes everything beside it: the feature and chunk configuration, the graphs of
+each precision, the token table, the golden self-test, and the size and sha256 of every file.
+Nothing of a bundle is used before it has been checked against that description.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from asr.errors import BundleError
+from asr.features import FeatureConfig
+from asr.schema import SchemaError, check_keys, read_dataclass
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "bundle.json"
+
+SUBSAMPLING_OVERLAP = 3
+"""Feature frames that an encoder call shares with the next: the subsampling is two convolutions of
+width 3 and stride 2 without padding, so C encoder frames need 4C + 3 feature frames."""
+
+BLANK_SYMBOL = "<blk>"
+UNK_SYMBOL = "<unk>"
+
+
+@dataclass(frozen=True)
+class StreamingConfig:
+    """The geometry of streaming: how feature frames become chunks."""
+
+    subsampling_factor: int = 4  # feature frames (10 ms) per encoder frame
+    chunk_frames: int = 8  # encoder frames (40 ms) per encoder call
+    left_context_frames: int = 64  # encoder frames that attention sees behind the chunk
+    tail_padding_frames: int = 19  # feature frames of silence that end a stream, as in training
+
+    def feature_frames(self, chunk_frames: int) -> int:
+        """Return how many feature frames a call that gives `chunk_frames` encoder frames takes."""
+        return self.subsampling_factor * chunk_frames + SUBSAMPLING_OVERLAP
+
+    def encoder_frames(self, feature_frames: int) -> int:
+        """Return how many whole encoder frames `feature_frames` feature frames give."""
+        return max(0, (feature_frames - SUBSAMPLING_OVERLAP) // self.subsampling_factor)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The dimensions of the graphs."""
+
+    encoder_layers: int
+    encoder_dim: int
+    conv_kernel: int  # frames, odd; causal
+    joiner_dim: int
+    context_size: int  # tokens that the predictor sees
+    vocab_size: int  # blank included
+    parameters: int
+
+
+@dataclass(frozen=True)
+class GraphFiles:
+    """The file names of one precision."""
+
+    encoder: str
+    predictor: str
+    joiner: str
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What a file must be."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The self-test: an input, its output on the exporting machine, how far off a device may be."""
+
+    file: str
+    tolerance: Mapping[str, float]  # max abs error of the encoder output, by precision
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle and where it lies. `open_bundle` reads one, the exporter makes one."""
+
+    path: Path
+    name: str
+    language: str
+    model: ModelConfig
+    precisions: Mapping[str, GraphFiles]
+    files: Mapping[str, FileEntry]  # every file of the bundle but bundle.json
+    golden: Golden
+    tokens: str = "tokens.txt"
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    streaming: StreamingConfig = field(default_factory=StreamingConfig)
+    card: Mapping[str, Any] = field(default_factory=dict)  # the model card: free form
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `bundle.json` holds."""
+        content = asdict(self)
+        del content["path"]
+        return {"schema_version": SCHEMA_VERSION, **content}
+
+    def graphs(self, precision: str) -> GraphFiles:
+        """Return the graph files of a precision; raise BundleError if the bundle has none."""
+        if precision not in self.precisions:
+            raise BundleError(
+                f"{self.path}: this model has no precision {precision!r}; "
+                f"it has {', '.join(sorted(self.precisions))}"
+            )
+        return self.precisions[precision]
+
+    def read_tokens(self) -> tuple[str, ...]:
+        """Return the symbol of each token id; raise BundleError if the table is not whole."""
+        return _read_tokens(self.path / self.tokens, self.model.vocab_size)
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Read and verify the bundle in the directory `path`.
+
+    Raises:
+        BundleError: no bundle there, another schema version, an unknown or missing key, or a file
+            that is missing, truncated, altered, or outside the directory. The message names the
+            file and says what to do.
+    """
+    path = Path(path)
+    content = _read_manifest(path)
+    manifest = path / MANIFEST_NAME
+    version = content.pop("schema_version", None)
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{manifest}: schema version {version!r}, but this version of asr reads "
+            f"{SCHEMA_VERSION}; export the model again, or install the version of earshot-asr "
+            "that it was made with"
+        )
+    try:
+        bundle = _bundle_from_dict(path, content)
+    except SchemaError as error:
+        raise BundleError(f"{manifest}: {error}") from error
+    _check_references(bundle)
+    for name, entry in bundle.files.items():
+        _verify_file(path / name, entry)
+    return bundle
+
+
+def builtin_bundle_path() -> Path:
+    """Return the directory of the English model that comes with the package."""
+    path = Path(str(resources.files("asr"))) / "models" / "en"
+    if not path.is_dir():
+        raise BundleError(
+            f"the built-in model is not at {path}; reinstall earshot-asr, or name a bundle"
+        )
+    return path
+
+
+def file_entry(path: Path) -> FileEntry:
+    """Return the size and sha256 of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return FileEntry(sha256=digest, bytes=file.tell())
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    manifest = path / MANIFEST_NAME
+    if not path.exists():
+        raise BundleError(f"{path}: no such directory; expected a model bundle")
+    if not path.is_dir():
+        raise BundleError(f"{path}: a file; expected the directory of a model bundle")
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{path}: no {MANIFEST_NAME} in it, so it is not a model bundle; "
+            "asr-export CHECKPOINT OUT makes one"
+        ) from error
+    except OSError as error:
+        raise BundleError(f"{manifest}: can't be read: {error.strerror}") from error
+    except ValueError as error:  # bad JSON, or bytes that are not UTF-8
+        raise BundleError(f"{manifest}: damaged: {error}; copy the bundle again") from error
+    if not isinstance(content, dict):
+        raise BundleError(f"{manifest}: expected a JSON object; copy the bundle again")
+    return content
+
+
+def _bundle_from_dict(path: Path, content: dict[str, Any]) -> Bundle:
+    check_keys(content, [item.name for item in fields(Bundle) if item.name != "path"], where="")
+    for key in ("name", "language", "tokens"):
+        if not isinstance(content[key], str):
+            raise SchemaError(f"{key}: expected text, got {content[key]!r}")
+    for key in ("precisions", "files", "card"):
+        if not isinstance(content[key], dict):
+            raise SchemaError(f"{key}: expected an object, got {content[key]!r}")
+    golden = content["golden"]
+    check_keys(golden, [item.name for item in fields(Golden)], where="golden")
+    if not isinstance(golden["file"], str):
+        raise SchemaError(f"golden.file: expected text, got {golden['file']!r}")
+    return Bundle(
+        path=path,
+        name=content["name"],
+        language=content["language"],
+        model=read_dataclass(ModelConfig, content["model"], "model"),
+        precisions={
+            precision: read_dataclass(GraphFiles, graphs, f"precisions.{precision}")
+            for precision, graphs in content["precisions"].items()
+        },
+        files={
+            name: read_dataclass(FileEntry, entry, f"files.{name}")
+            for name, entry in content["files"].items()
+        },
+        golden=Golden(file=golden["file"], tolerance=_tolerances(golden["tolerance"])),
+        tokens=content["tokens"],
+        features=read_dataclass(FeatureConfig, content["features"], "features"),
+        streaming=read_dataclass(StreamingConfig, content["streaming"], "streaming"),
+        card=content["card"],
+    )
+
+
+def _tolerances(content: Any) -> dict[str, float]:
+    valid = isinstance(content, dict) and all(
+        isinstance(value, int | float) and value > 0 for value in content.values()
+    )
+    if not valid:
+        raise SchemaError(f"golden.tolerance: expected a positive number each, got {content!r}")
+    return {precision: float(value) for precision, value in content.items()}
+
+
+def _check_references(bundle: Bundle) -> None:
+    """Check that the parts of the manifest agree with each other and stay inside the directory."""
+    manifest = bundle.path / MANIFEST_NAME
+    for name in bundle.files:
+        if name in ("", ".", "..") or "/" in name or "\\" in name:
+            raise BundleError(
+                f"{manifest}: files: {name!r} is not the name of a file in the bundle's own "
+                "directory; don't use this bundle"
+            )
+    used = {"tokens": bundle.tokens, "golden.file": bundle.golden.file}
+    for precision, graphs in bundle.precisions.items():
+        used |= {f"precisions.{precision}.{key}": name for key, name in asdict(graphs).items()}
+    for key, name in used.items():
+        if name not in bundle.files:
+            raise BundleError(f"{manifest}: {key} names {name!r}, which is not listed in files")
+    for precision in bundle.precisions:
+        if precision not in bundle.golden.tolerance:
+            raise BundleError(f"{manifest}: golden.tolerance has no {precision!r}")
+    for item in fields(StreamingConfig):
+        if getattr(bundle.streaming, item.name) < 1:
+            raise BundleError(f"{manifest}: streaming.{item.name}: expected 1 or more")
+    if bundle.streaming.subsampling_factor != 4 or bundle.model.context_size != 2:
+        raise BundleError(
+            f"{manifest}: expected subsampling_factor 4 and context_size 2, got "
+            f"{bundle.streaming.subsampling_factor} and {bundle.model.context_size}"
+        )
+
+
+def _verify_file(path: Path, expected: FileEntry) -> None:
+    advice = "copy the bundle again, or export the model again"
+    if not path.is_file():
+        raise BundleError(f"{path}: missing from the bundle; {advice}")
+    try:
+        found = file_entry(path)
+    except OSError as error:
+        raise BundleError(f"{path}: can't be read: {error.strerror}") from error
+    if found.bytes != expected.bytes:
+        raise BundleError(
+            f"{path}: {found.bytes} bytes, but {expected.bytes} were expected; {advice}"
+        )
+    if found.sha256 != expected.sha256:
+        raise BundleError(
+            f"{path}: its content was changed (sha256 {found.sha256[:12]}..., expected "
+            f"{expected.sha256[:12]}...); {advice}"
+        )
+
+
+def _read_tokens(path: Path, vocab_size: int) -> tuple[str, ...]:
+    symbols: list[str] = []
+    try:
+        # Not splitlines(): a piece may be a character that it takes for the end of a line.
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: can't be read: {error}") from error
+    for number, line in enumerate(lines):
+        symbol, _, token_id = line.rpartition(" ")
+        if not symbol or token_id != str(number):
+            raise BundleError(f"{path}:{number + 1}: expected 'symbol {number}', got {line!r}")
+        symbols.append(symbol)
+    if symbols[:2] != [BLANK_SYMBOL, UNK_SYMBOL] or len(symbols) != vocab_size:
+        raise BundleError(
+            f"{path}: expected {vocab_size} tokens, {BLANK_SYMBOL} and {UNK_SYMBOL} first; "
+            f"got {len(symbols)} tokens, {symbols[:2]} first"
+        )
+    return tuple(symbols)

@@ -1,0 +1,56 @@
+"""The `asr` command."""
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from asr import __version__
+from asr.cli.eval import evaluate_command
+from asr.cli.info import info_command
+from asr.cli.transcribe import transcribe_command
+from asr.errors import AsrError
+
+
+class _Group(TyperGroup):
+    """Turns an error that the user can mend into one line and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AsrError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from error
+
+
+# Plain text for help and errors: rich would cost each run its memory and start-up time.
+app = typer.Typer(
+    cls=_Group,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("transcribe")(transcribe_command)
+app.command("eval")(evaluate_command)
+app.command("info")(info_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"earshot-asr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
+    """On-device streaming English speech recognition."""
+
+
+def main() -> None:
+    """Run the command; the entry point of the package."""
+    app()

@@ -1,0 +1,54 @@
+"""Inference engines: what runs the graphs of a bundle, behind one small protocol."""
+
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.bundle import Bundle
+
+Floats: TypeAlias = NDArray[np.float32]
+
+EncoderState: TypeAlias = Any
+"""The encoder's caches after some chunk, of fixed size. Only the engine that made it looks inside;
+a state is never changed in place, so keeping one and going on from it twice is allowed."""
+
+
+class Engine(Protocol):
+    """The three networks of a transducer, for one stream (a batch of one).
+
+    An engine keeps no state of a stream: any number of streams may share one, one call at a time.
+    """
+
+    def initial_state(self) -> EncoderState:
+        """Return the encoder's state at the start of a stream."""
+        ...
+
+    def encode(self, features: Floats, state: EncoderState) -> tuple[Floats, EncoderState]:
+        """Encode the next chunk.
+
+        `features (4C + 3, num_mel_bins)` give `encoder_out (C, joiner_dim)` and the state behind
+        them. The next call's features begin 4C frames later: three frames are seen twice.
+        """
+        ...
+
+    def predict(self, context: tuple[int, int]) -> Floats:
+        """Return the predictor output `(joiner_dim,)`, read-only, for the last two tokens."""
+        ...
+
+    def join(self, encoder_out: Floats, predictor_out: Floats) -> Floats:
+        """Return log-probabilities `(n, vocab_size)` of `encoder_out (n, joiner_dim)` frames
+        joined with one `predictor_out (joiner_dim,)`."""
+        ...
+
+
+def open_engine(bundle: Bundle, precision: str = "int8", threads: int = 1) -> Engine:
+    """Open the graphs of a bundle.
+
+    Raises:
+        BundleError: the bundle has no such precision, or a graph can't be loaded.
+        AsrError: `threads` is below one.
+    """
+    from asr.engines.onnx import OnnxEngine  # here: onnxruntime costs 20 MB and 0.1 s
+
+    return OnnxEngine(bundle, precision, threads)

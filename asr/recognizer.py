@@ -1,0 +1,77 @@
+"""The door of the package: a model that opens streams."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from asr.audio import read_blocks
+from asr.bundle import Bundle, builtin_bundle_path, open_bundle
+from asr.engines import Engine, open_engine
+from asr.engines.golden import verify_golden
+from asr.errors import AsrError
+from asr.results import Result
+from asr.stream import Stream
+
+
+class Recognizer:
+    """A model, ready to recognise. Streams share its weights and nothing else."""
+
+    def __init__(self, bundle: Bundle, engine: Engine, chunk_ms: int) -> None:
+        """Take an open bundle and engine; `load()` does that. Raises AsrError for `chunk_ms`."""
+        self.bundle = bundle
+        self.chunk_ms = chunk_ms
+        self._engine = engine
+        self._pieces = bundle.read_tokens()
+        self._streaming = replace(bundle.streaming, chunk_frames=_chunk_frames(bundle, chunk_ms))
+
+    def stream(self) -> Stream:
+        """Open a stream for audio that arrives block by block."""
+        return Stream(self._engine, self._pieces, self.bundle.features, self._streaming)
+
+    def transcribe(self, path: str | Path) -> Result:
+        """Recognise an audio file of any length, format and rate, in the memory of one chunk.
+
+        Raises AudioError as `asr.audio.read_blocks` does. To keep what could be read of a damaged
+        file, feed a stream from `read_blocks` and finish it when the error comes.
+        """
+        stream = self.stream()
+        for samples, sample_rate in read_blocks(path):
+            stream.accept(samples, sample_rate)
+        return stream.finish()
+
+
+def load(
+    path: str | Path | None = None,
+    *,
+    precision: str = "int8",
+    chunk_ms: int = 320,
+    threads: int = 1,
+) -> Recognizer:
+    """Load a model: the bundle at `path`, or the built-in English one.
+
+    The files are checked against the bundle's checksums, and the encoder's output on this machine
+    against the golden one, so a damaged model or a miscomputing machine is refused.
+
+    Args:
+        path: directory of a bundle.
+        precision: "int8", or "fp32" where the bundle has it.
+        chunk_ms: audio per encoder call, a multiple of 40 ms. 160, 320 and 640 are trained for:
+            a larger chunk is more accurate and cheaper, and answers later.
+        threads: of the inference engine. Small models gain nothing from a second.
+
+    Raises:
+        BundleError: no bundle there, or it is damaged, or it fails the self-test.
+        AsrError: an impossible `chunk_ms` or `threads`.
+    """
+    bundle = open_bundle(builtin_bundle_path() if path is None else path)
+    engine = open_engine(bundle, precision, threads)
+    verify_golden(bundle, engine, precision)
+    return Recognizer(bundle, engine, chunk_ms)
+
+
+def _chunk_frames(bundle: Bundle, chunk_ms: int) -> int:
+    frame_ms = round(bundle.streaming.subsampling_factor * bundle.features.frame_shift_ms)
+    if chunk_ms < frame_ms or chunk_ms % frame_ms:
+        raise AsrError(
+            f"a chunk of {chunk_ms} ms; expected a multiple of {frame_ms} ms: 160, 320 or 640"
+        )
+    return chunk_ms // frame_ms

@@ -1,0 +1,58 @@
+"""What a stream gives back: events while it listens, a result when it ends.
+
+All times are seconds since the stream began. They are the times at which the model emitted the
+tokens (in steps of 40 ms), which follow the speech closely but are not an alignment of it: a word's
+end may lie up to the tail padding (0.19 s) behind the end of the audio.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One emitted token."""
+
+    piece: str  # as in tokens.txt: U+2581 starts a word
+    time_s: float  # start of the 40 ms encoder frame that emitted it
+    confidence: float  # the model's probability of it, in [0, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word of the transcript."""
+
+    text: str
+    start_s: float  # time of its first token
+    end_s: float  # end of the frame of its last token
+    confidence: float  # geometric mean of its tokens' probabilities, in [0, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened while a stream listened."""
+
+    time_s: float  # seconds of audio that the stream had been given when it happened
+
+
+@dataclass(frozen=True, slots=True)
+class Partial(Event):
+    """The transcript grew."""
+
+    text: str  # the whole text so far; later events only append to it
+    new_words: tuple[Word, ...]  # the words that became complete since the last event
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The transcript of a whole stream."""
+
+    text: str
+    words: tuple[Word, ...]
+    tokens: tuple[Token, ...]
+    duration_s: float  # seconds of audio that the stream was given
+    confidence: float  # geometric mean of the tokens' probabilities; 0 when there is no token
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain lists and dictionaries, ready for `json.dumps`."""
+        return asdict(self)

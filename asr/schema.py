@@ -1,0 +1,49 @@
+"""Plain data from a file to dataclasses, with errors that name the key."""
+
+from collections.abc import Iterable
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any, TypeVar, get_type_hints
+
+T = TypeVar("T")
+
+
+class SchemaError(Exception):
+    """Data that doesn't fit. The message names the key; the caller adds the file."""
+
+
+def check_keys(content: Any, expected: Iterable[str], where: str) -> None:
+    """Check that `content` is a mapping with exactly the expected keys.
+
+    `where` is the dotted path of `content` in its file, empty at the top. Raises SchemaError.
+    """
+    prefix = f"{where}." if where else ""
+    known = list(expected)
+    if not isinstance(content, dict):
+        raise SchemaError(f"{where or 'the file'}: expected an object, got {content!r}")
+    for key in content:
+        if key not in known:
+            nearest = get_close_matches(str(key), known, n=1, cutoff=0.5)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
+            raise SchemaError(f"unknown key '{prefix}{key}'; {hint}")
+    for key in known:
+        if key not in content:
+            raise SchemaError(f"missing key '{prefix}{key}'")
+
+
+def read_dataclass(cls: type[T], content: Any, where: str) -> T:
+    """Return `cls(**content)` for a dataclass with fields of int, float and str.
+
+    A whole number is taken for a float. Raises SchemaError for an unknown or missing key, or a
+    value of another type.
+    """
+    check_keys(content, [item.name for item in fields(cls)], where)  # type: ignore[arg-type]
+    kinds = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        kind = kinds[key]
+        accepted = (int, float) if kind is float else kind
+        if not isinstance(value, accepted) or isinstance(value, bool):
+            raise SchemaError(f"{where}.{key}: expected {kind.__name__}, got {value!r}")
+        values[key] = kind(value)
+    return cls(**values)

@@ -1,0 +1,229 @@
+"""Every file that a user may give is either read to its end or refused by name, losing nothing."""
+
+import io
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.audio import StreamingResampler, read_blocks, read_pcm_blocks
+from asr.errors import AudioError
+from tests.asr.signals import noise
+
+Write = Callable[..., Path]
+
+
+def read_all(path: Path) -> tuple[np.ndarray, int]:
+    """Return all samples and the rate."""
+    blocks = list(read_blocks(path))
+    return np.concatenate([samples for samples, _ in blocks]), blocks[0][1]
+
+
+def read_until_error(path: Path) -> tuple[int, str]:
+    """Return how many samples came before the error, and its message."""
+    count = 0
+    with pytest.raises(AudioError) as caught:  # noqa: PT012 - the samples before it count
+        for samples, _ in read_blocks(path):
+            count += len(samples)
+    return count, str(caught.value)
+
+
+def cut(path: Path, fraction: float) -> Path:
+    """Truncate a file to a fraction of its bytes."""
+    content = path.read_bytes()
+    path.write_bytes(content[: int(fraction * len(content))])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "tolerance"),
+    [
+        ("a.wav", {}, 1e-4),
+        ("a.wav", {"subtype": "FLOAT"}, 0),
+        ("a.wav", {"subtype": "PCM_24"}, 1e-6),
+        ("a.flac", {}, 1e-4),
+    ],
+)
+def test_lossless_formats(write_speech: Write, name: str, options: dict, tolerance: float) -> None:
+    samples, rate = read_all(write_speech(name, 2.0, **options))
+    assert (rate, samples.dtype) == (16_000, np.float32)
+    np.testing.assert_allclose(samples, noise(2.0), atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("a.ogg", {}), ("a.opus", {"format": "OGG", "subtype": "OPUS"}), ("a.mp3", {})],
+)
+def test_lossy_formats(write_speech: Write, name: str, options: dict) -> None:
+    samples, rate = read_all(write_speech(name, 2.0, **options))
+    assert (rate, samples.dtype, len(samples)) == (16_000, np.float32, 32_000)
+    assert np.corrcoef(samples, noise(2.0))[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 44_100, 96_000])
+def test_rates_are_passed_on(write_speech: Write, rate: int) -> None:
+    samples, found = read_all(write_speech("a.wav", 1.0, rate))
+    assert (len(samples), found) == (rate, rate)
+
+
+@pytest.mark.parametrize("channels", [2, 6, 64])
+def test_channels_are_averaged(tmp_path: Path, channels: int) -> None:
+    frames = np.random.default_rng(0).uniform(-0.5, 0.5, (9_000, channels)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", frames, 16_000, subtype="FLOAT")
+    samples, _ = read_all(tmp_path / "a.wav")
+    np.testing.assert_allclose(samples, frames.mean(axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 500])
+def test_a_file_costs_the_memory_of_a_block(tmp_path: Path, channels: int) -> None:
+    path = tmp_path / "long.wav"
+    frames = 64_000_000 // channels  # 128 MB on disk, sparse: not a byte is written
+    soundfile.write(path, np.zeros((1, channels)), 48_000)
+    head = bytearray(path.read_bytes()[:44])
+    head[40:44] = (2 * frames * channels).to_bytes(4, "little")
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(44 + 2 * frames * channels)
+    tracemalloc.start()
+    count = sum(len(samples) for samples, _ in read_blocks(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == frames
+    assert peak < 12e6
+
+
+def test_missing_directory_and_empty(tmp_path: Path) -> None:
+    assert "no such file" in read_until_error(tmp_path / "nowhere.wav")[1]
+    assert "a directory; expected an audio file" in read_until_error(tmp_path)[1]
+    (tmp_path / "empty.wav").touch()
+    assert "an empty file" in read_until_error(tmp_path / "empty.wav")[1]
+
+
+def test_not_allowed(write_speech: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_speech("a.wav")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)  # chmod does not stop root, who runs many tests
+    assert read_until_error(path)[1] == f"{path}: can't be opened: Permission denied"
+
+
+def test_not_audio(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_text("this is a text file\n" * 100)
+    count, message = read_until_error(tmp_path / "a.wav")
+    assert count == 0
+    assert "a.wav: can't be read as audio" in message
+    assert "wav, flac, ogg/opus or mp3" in message
+
+
+def test_no_samples(write_speech: Write) -> None:
+    assert "no samples" in read_until_error(write_speech("a.wav", 0.0))[1]
+
+
+def test_truncated_wav_is_read_to_its_end_and_reported(write_speech: Write) -> None:
+    path = cut(write_speech("a.wav", 3.0), 0.5)
+    count, message = read_until_error(path)
+    assert count == (path.stat().st_size - 44) // 2
+    assert "truncated: its header states 3.00 s, 1.50 s could be read" in message
+
+
+def test_truncated_to_its_header(write_speech: Write) -> None:
+    count, message = read_until_error(cut(write_speech("a.wav", 3.0), 44 / 96_044))
+    assert count == 0
+    assert "states 3.00 s, 0.00 s could be read" in message
+
+
+def test_truncated_flac_and_mp3_keep_what_decodes(write_speech: Write) -> None:
+    count, message = read_until_error(cut(write_speech("a.flac", 3.0), 0.5))
+    assert count > 20_000, "the frames of the block that failed were thrown away"
+    assert "damaged after 1." in message
+    count, message = read_until_error(cut(write_speech("a.mp3", 3.0), 0.5))
+    assert count > 18_000
+    assert "truncated" in message
+
+
+@pytest.mark.parametrize("stated", [0xFFFF_FFFF, 0x7FFF_FFDB])
+def test_a_wav_from_a_pipe_has_no_known_length(write_speech: Write, stated: int) -> None:
+    path = write_speech("a.wav", 1.0)
+    content = bytearray(path.read_bytes())
+    content[40:44] = stated.to_bytes(4, "little")
+    path.write_bytes(content)
+    assert len(read_all(path)[0]) == 16_000
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_not_finite_is_refused_after_what_was_good(tmp_path: Path, value: float) -> None:
+    samples = noise(2.0)
+    samples[20_000] = value
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
+    count, message = read_until_error(tmp_path / "a.wav")
+    assert count == 20_000
+    assert "the sample at 1.250 s is NaN or Inf" in message
+
+
+def test_unscaled_samples_are_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(1.0) * 32768, 16_000, subtype="FLOAT")
+    assert "a.wav: samples reach " in read_until_error(tmp_path / "a.wav")[1]
+
+
+class Pipe(io.RawIOBase):
+    """Gives what arrives, as a pipe does: a few bytes at a time, however many are asked for."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.pieces = pieces
+
+    def read1(self, _: int) -> bytes:
+        return self.pieces.pop(0) if self.pieces else b""
+
+
+@given(st.lists(st.integers(0, 4000), max_size=8))
+def test_pcm_in_any_pieces(cuts: list[int]) -> None:
+    pcm = np.random.default_rng(0).integers(-(2**15), 2**15, 2000).astype("<i2")
+    ends = [*sorted(cuts), 4000]
+    pieces = [pcm.tobytes()[a:b] for a, b in zip([0, *ends], ends, strict=False) if b > a]
+    blocks = [samples for samples, _ in read_pcm_blocks(Pipe(pieces), 8_000)]
+    np.testing.assert_array_equal(np.concatenate(blocks), pcm.astype(np.float32) / 32768)
+
+
+def test_pcm_is_passed_on_as_it_arrives() -> None:
+    blocks = read_pcm_blocks(Pipe([b"\0\0" * 10, b"\0\0" * 7]))
+    assert [len(samples) for samples, _ in blocks] == [10, 7]
+
+
+def test_bad_pcm() -> None:
+    with pytest.raises(AudioError, match="no audio in the raw PCM"):
+        list(read_pcm_blocks(io.BytesIO(b"")))
+    with pytest.raises(AudioError, match="half a sample"):
+        list(read_pcm_blocks(io.BytesIO(b"\0\0\0")))
+    with pytest.raises(AudioError, match="stdin holds a WAV file"):
+        list(read_pcm_blocks(io.BytesIO(b"RIFF....WAVE")))
+    with pytest.raises(AudioError, match="sample rate of 7 Hz"):
+        list(read_pcm_blocks(io.BytesIO(b"\0\0"), sample_rate=7))
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    rate=st.sampled_from([8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 16_000]),
+    cuts=st.lists(st.integers(0, 8_000), max_size=20),
+)
+def test_resampling_in_blocks_equals_one_shot(rate: int, cuts: list[int]) -> None:
+    samples = noise(8_000 / rate, rate)
+    resampler = StreamingResampler(rate)
+    pieces = [resampler.accept(block) for block in np.split(samples, sorted(cuts))]
+    streamed = np.concatenate([*pieces, resampler.finish()])
+    np.testing.assert_array_equal(streamed, soxr.resample(samples, rate, 16_000))
+
+
+def test_resampling_keeps_time() -> None:
+    click = np.zeros(44_100, np.float32)
+    click[22_050] = 1.0
+    resampler = StreamingResampler(44_100)
+    out = np.concatenate([resampler.accept(click), resampler.finish()])
+    assert int(out.argmax()) == 8_000

@@ -1,0 +1,149 @@
+"""The onnxruntime engine carries the encoder's state, and the self-test notices when it doesn't."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asr.bundle import Bundle, open_bundle
+from asr.engines import Engine, open_engine
+from asr.engines.golden import verify_golden
+from asr.errors import AsrError, BundleError
+from tests.asr.tiny_bundle import JOINER_DIM, PIECES, write_manifest
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle: Path) -> Bundle:
+    return open_bundle(tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def engine(bundle: Bundle) -> Engine:
+    return open_engine(bundle)
+
+
+def features(frames: int) -> np.ndarray:
+    return np.random.default_rng(5).standard_normal((frames, 80)).astype(np.float32)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 8, 16, 33])
+def test_shapes_for_any_chunk(engine: Engine, chunk: int) -> None:
+    encoder_out, _ = engine.encode(features(4 * chunk + 3), engine.initial_state())
+    assert encoder_out.shape == (chunk, JOINER_DIM)
+    log_probs = engine.join(encoder_out, engine.predict((-1, 0)))
+    assert log_probs.shape == (chunk, len(PIECES))
+    np.testing.assert_allclose(np.exp(log_probs).sum(axis=1), 1, atol=1e-5)
+
+
+def test_joining_frames_together_or_one_by_one_is_the_same(engine: Engine) -> None:
+    encoder_out, _ = engine.encode(features(35), engine.initial_state())
+    predictor_out = engine.predict((3, 4))
+    together = engine.join(encoder_out, predictor_out)
+    for frame in range(8):
+        alone = engine.join(encoder_out[frame : frame + 1], predictor_out)
+        np.testing.assert_allclose(alone[0], together[frame], atol=1e-6)
+
+
+def test_the_state_goes_on_and_is_never_changed_in_place(engine: Engine) -> None:
+    window = features(35)
+    start = engine.initial_state()
+    first, state = engine.encode(window, start)
+    second, _ = engine.encode(window, state)
+    assert np.abs(first - second).max() > 1e-3, "the caches make no difference"
+    again, _ = engine.encode(window, start)
+    np.testing.assert_array_equal(first, again)
+    later, _ = engine.encode(window, state)
+    np.testing.assert_array_equal(second, later)
+
+
+def test_processed_frames_count_feature_frames(engine: Engine) -> None:
+    _, state = engine.encode(features(35), engine.initial_state())
+    assert state.processed_frames == 32
+    _, state = engine.encode(features(11), state)
+    assert state.processed_frames == 40
+
+
+def test_a_remembered_predictor_output_can_not_be_altered(engine: Engine) -> None:
+    out = engine.predict((2, 3))
+    with pytest.raises(ValueError, match="read-only"):
+        out[0] = 1.0
+    assert engine.predict((2, 3)) is out
+
+
+def test_impossible_threads_and_precision(bundle: Bundle) -> None:
+    with pytest.raises(AsrError, match="0 threads"):
+        open_engine(bundle, threads=0)
+    with pytest.raises(BundleError, match="no precision 'int4'"):
+        open_engine(bundle, "int4")
+
+
+def test_a_graph_that_does_not_load_is_named(tiny_bundle: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    (path / "joiner.int8.onnx").write_bytes(b"not a graph")
+    write_manifest(path)
+    with pytest.raises(BundleError, match=r"joiner\.int8\.onnx: onnxruntime .* can't load it"):
+        open_engine(open_bundle(path))
+
+
+def test_a_graph_in_the_place_of_another_is_named(tiny_bundle: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    shutil.copy(path / "joiner.int8.onnx", path / "encoder.int8.onnx")
+    write_manifest(path)
+    with pytest.raises(BundleError, match=r"encoder\.int8\.onnx: 2 inputs and 1 outputs"):
+        open_engine(open_bundle(path))
+
+
+def test_the_self_test_passes_here(bundle: Bundle, engine: Engine) -> None:
+    assert verify_golden(bundle, engine, "int8") < 1e-5
+
+
+class Miscomputing:
+    """An engine whose encoder goes wrong in one of the ways that a machine or a runtime can."""
+
+    def __init__(self, engine: Engine, fault: str) -> None:
+        self.engine, self.fault = engine, fault
+        self.initial_state, self.predict, self.join = (
+            engine.initial_state,
+            engine.predict,
+            engine.join,
+        )
+
+    def encode(self, window: np.ndarray, state: object) -> tuple[np.ndarray, object]:
+        encoder_out, following = self.engine.encode(window, state)
+        if self.fault == "nan":
+            encoder_out[3, 3] = np.nan
+        elif self.fault == "saturated":
+            encoder_out[5] *= 0.9
+        elif self.fault == "state lost":
+            following = self.engine.initial_state()
+        return encoder_out, following
+
+
+@pytest.mark.parametrize("fault", ["nan", "saturated", "state lost"])
+def test_the_self_test_fails_on_a_miscomputing_machine(
+    bundle: Bundle, engine: Engine, fault: str
+) -> None:
+    with pytest.raises(BundleError, match="self-test failed: on this machine the int8 encoder"):
+        verify_golden(bundle, Miscomputing(engine, fault), "int8")
+
+
+def test_a_golden_file_that_does_not_fit_is_named(
+    bundle: Bundle, engine: Engine, tmp_path: Path
+) -> None:
+    moved = replace(bundle, path=tmp_path)
+    golden = tmp_path / "golden.npz"
+    golden.write_bytes(b"nothing")
+    with pytest.raises(BundleError, match=r"golden\.npz: can't be used"):
+        verify_golden(moved, engine, "int8")
+    np.savez(golden, features=features(67))
+    with pytest.raises(BundleError, match=r"golden\.npz: can't be used"):
+        verify_golden(moved, engine, "int8")
+    expected = {"encoder_out.int8": np.zeros((16, JOINER_DIM), np.float32)}
+    np.savez(golden, features=features(20), **expected)
+    with pytest.raises(BundleError, match=r"features of shape \(20, 80\)"):
+        verify_golden(moved, engine, "int8")
+    np.savez(golden, features=features(35), **expected)
+    with pytest.raises(BundleError, match=r"shape \(8, 16\), expected \(16, 16\)"):
+        verify_golden(moved, engine, "int8")

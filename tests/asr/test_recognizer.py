@@ -1,0 +1,102 @@
+"""The public API on a whole bundle: one call to load, one to transcribe, or a stream."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import asr
+from asr.audio import read_blocks
+from tests.asr.tiny_bundle import write_manifest
+
+Write = Callable[..., Path]
+
+
+def test_transcribing_a_file_equals_streaming_it(tiny_bundle: Path, write_speech: Write) -> None:
+    recognizer = asr.load(tiny_bundle)
+    path = write_speech("a.wav", 5.0, 44_100)
+    result = recognizer.transcribe(path)
+    assert len(result.words) > 5, "the tiny model should have something to say"
+    assert result.duration_s == 5.0
+    stream = recognizer.stream()
+    samples = np.concatenate([block for block, _ in read_blocks(path)])
+    for block in np.array_split(samples, 23):
+        stream.accept(block, sample_rate=44_100)
+    assert stream.finish() == result
+
+
+def test_streams_are_independent(tiny_bundle: Path, write_speech: Write) -> None:
+    recognizer = asr.load(tiny_bundle)
+    path = write_speech("a.wav", 3.0)
+    expected = recognizer.transcribe(path)
+    one, two = recognizer.stream(), recognizer.stream()
+    for samples, rate in read_blocks(path):
+        one.accept(samples, rate)
+        two.accept(samples[::-1].copy(), rate)
+    assert one.finish() == expected
+    assert two.finish() != expected
+
+
+def test_a_result_is_json(tiny_bundle: Path, write_speech: Write) -> None:
+    result = asr.load(tiny_bundle).transcribe(write_speech("a.wav"))
+    content = json.loads(json.dumps(result.to_dict()))
+    assert content["text"] == result.text
+    assert content["words"][0].keys() == {"text", "start_s", "end_s", "confidence"}
+
+
+@pytest.mark.parametrize("chunk_ms", [40, 160, 640, 1000])
+def test_chunk_ms_is_honoured(tiny_bundle: Path, chunk_ms: int) -> None:
+    recognizer = asr.load(tiny_bundle, chunk_ms=chunk_ms)
+    stream = recognizer.stream()
+    # The first chunk needs 4C + 3 feature frames; the last of them ends 12.5 ms + 5 ms later.
+    needed = 160 * (chunk_ms // 10 + 3)
+    stream.accept(np.zeros(needed - 160, np.int16))
+    assert stream._search.frames == 0
+    stream.accept(np.zeros(320, np.int16))
+    assert stream._search.frames == chunk_ms // 40
+
+
+@pytest.mark.parametrize("chunk_ms", [0, -320, 100, 330])
+def test_impossible_chunk_ms(tiny_bundle: Path, chunk_ms: int) -> None:
+    with pytest.raises(asr.AsrError, match=f"chunk of {chunk_ms} ms; expected a multiple of 40"):
+        asr.load(tiny_bundle, chunk_ms=chunk_ms)
+
+
+def test_a_model_that_fails_its_self_test_is_not_loaded(tiny_bundle: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    with np.load(path / "golden.npz") as golden:
+        content = {key: golden[key] for key in golden}
+    content["encoder_out.int8"] = content["encoder_out.int8"] + 0.01
+    np.savez(path / "golden.npz", **content)
+    write_manifest(path)
+    with pytest.raises(asr.BundleError, match="self-test failed"):
+        asr.load(path)
+
+
+def test_transcribe_refuses_what_read_blocks_refuses(tiny_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(asr.AudioError, match="no such file"):
+        asr.load(tiny_bundle).transcribe(tmp_path / "nowhere.wav")
+
+
+def test_import_is_cheap() -> None:
+    """`import asr` must stay far under half a second: it may load nothing large."""
+    code = """
+import sys, asr
+heavy = {"numpy", "onnxruntime", "soundfile", "soxr", "kaldi_native_fbank", "typer", "rich"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+assert set(asr.__all__) <= set(dir(asr))
+for name in asr.__all__:
+    getattr(asr, name)
+assert not {"torch", "scipy", "pandas", "rich"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="'asr' has no attribute 'Recogniser'"):
+        _ = asr.Recogniser
