@@ -44,13 +44,13 @@ def load_model(path: Path) -> tuple[Transducer, list[str]]:
 
     `path` is the folder that `save_model` wrote, or the weights file in it.
 
-    Raises ExportError if a file is missing, damaged, or does not fit the others.
+    Raises ExportError if a file is missing, damaged, not finite, or does not fit the others.
     """
     folder = path if path.is_dir() else path.parent
     weights_path = folder / WEIGHTS if path.is_dir() else path
     config, weights = _read_weights(weights_path)
     model = Transducer(config)
-    _check_shapes(weights_path, weights, model.state_dict())
+    _check_weights(weights_path, weights, model.state_dict())
     model.load_state_dict(weights)
     return model.eval(), _read_tokens(folder / TOKENS, config.vocab_size)
 
@@ -76,13 +76,18 @@ def _read_weights(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
         raise ExportError(f"{path}: not the weights of a model, or damaged: {error}") from error
 
 
-def _check_shapes(path: Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+def _check_weights(path: Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     for name in sorted(expected.keys() | found.keys()):
         shapes = [list(side[name].shape) if name in side else None for side in (found, expected)]
         if shapes[0] != shapes[1]:
             raise ExportError(
                 f"{path}: the weight {name} has shape {shapes[0]}; the dimensions in its header "
                 f"make it {shapes[1]} (None: not there); it was written by another version"
+            )
+        if not torch.isfinite(found[name]).all():
+            raise ExportError(
+                f"{path}: the weight {name} holds NaN or Inf: its training diverged; "
+                "use an earlier model"
             )
 
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from training.model import Transducer
-from training.tokenizer import BLANK_ID, UNKNOWN_ID
+from training.model.config import BLANK_ID
+from training.tokenizer import UNKNOWN_ID
 
 
 @torch.no_grad()

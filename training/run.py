@@ -55,6 +55,7 @@ def run_recipe(recipe: Recipe, data: Path, work: Path, console: Console) -> Path
     if recipe.pretrain:
         encoder = _pretrained_encoder(recipe, recipe.pretrain, prepared, model, folder, console)
         model.encoder.load_state_dict(encoder)
+    model.quiet_heads()
     _train(recipe, prepared, model, folder)
     save_model(folder / "final", model, prepared.tokenizer)
     return folder / "final"

@@ -7,9 +7,10 @@ from pathlib import Path
 import sentencepiece
 
 from asr.errors import CorpusError
+from training.model.config import BLANK_ID
 
 BLANK, UNKNOWN = "<blk>", "<unk>"
-BLANK_ID, UNKNOWN_ID = 0, 1
+UNKNOWN_ID = 1
 
 
 class Tokenizer:

@@ -9,10 +9,11 @@ from training.dataset import Batch
 from training.decoding import greedy_search
 from training.loss import band_targets, ctc_loss, gather_band, transducer_loss
 from training.model import Transducer
+from training.model.config import BLANK_ID
 from training.recipe import LossConfig, ScheduleConfig, StreamingTrainingConfig
 from training.streaming_draw import draw_streaming
 from training.task import StepClock, Task
-from training.tokenizer import BLANK_ID, Tokenizer
+from training.tokenizer import Tokenizer
 
 
 class TransducerTask(Task):

@@ -1,13 +1,19 @@
 """The whole recogniser: encoder, predictor, joiner, and the heads that only training uses."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from training.model.config import ModelConfig
+from training.model.config import BLANK_ID, ModelConfig
 from training.model.encoder import ConformerEncoder, EncoderOutput
 from training.model.joiner import FactorizedJoiner
 from training.model.predictor import StatelessPredictor
 from training.model.state import initial_state
+
+QUIET_STD = 0.01
+BLANK_SHARE = 5.0
+"""Frames with a blank for each frame with a label, about what speech needs."""
 
 
 class Transducer(nn.Module):
@@ -26,6 +32,24 @@ class Transducer(nn.Module):
         self.ctc = nn.Linear(config.joiner_dim, config.vocab_size)
         self.simple_encoder = nn.Linear(config.joiner_dim, config.vocab_size)
         self.simple_predictor = nn.Linear(config.joiner_dim, config.vocab_size)
+
+    def quiet_heads(self) -> None:
+        """Make all heads start from "nearly always blank", whatever the encoder says.
+
+        Through heads of random weights a pre-trained encoder is noise, and the first thing that
+        training then does is to silence it: its output had lost all variation after an hour of
+        audio, and training sat on the plateau of pure blanks. Quiet heads learn to listen first.
+        """
+        with torch.no_grad():
+            for head in (self.ctc, self.simple_encoder, self.simple_predictor):
+                head.weight.normal_(std=QUIET_STD)
+                head.bias.zero_()
+            self.ctc.bias[BLANK_ID] = math.log(BLANK_SHARE * (self.config.vocab_size - 1))
+            self.simple_encoder.bias[BLANK_ID] = self.ctc.bias[BLANK_ID]
+            for part in (self.joiner.blank, self.joiner.labels):
+                part.weight.normal_(std=QUIET_STD)
+                part.bias.zero_()
+            self.joiner.blank.bias.fill_(math.log(BLANK_SHARE))
 
     def encode(
         self,

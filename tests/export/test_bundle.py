@@ -1,0 +1,101 @@
+"""A bundle on disk is whole, opens with the runtime, and never replaces anything by surprise."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import asr
+from asr.bundle import Bundle, open_bundle
+from asr.engines import open_engine
+from asr.engines.golden import verify_golden
+from asr.errors import ExportError
+from export.bundle import BundleContents, write_bundle
+from tests.export.conftest import babble
+
+
+def test_the_runtime_opens_it(bundle: Bundle, contents: BundleContents) -> None:
+    opened = open_bundle(bundle.path)
+    config = contents.model.config
+    assert opened == bundle
+    assert opened.name == "tiny"
+    assert opened.model.encoder_layers == config.layers
+    assert opened.model.conv_kernel == config.conv_kernel
+    assert opened.streaming.tail_padding_frames == 19
+    assert opened.read_tokens() == tuple(contents.tokens)
+    names = {path.name for path in bundle.path.iterdir()}
+    assert names == {"bundle.json", *opened.files}
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+@pytest.mark.parametrize("chunk_ms", [40, 160, 320, 640])
+def test_it_recognises_at_every_chunk_size(bundle: Bundle, precision: str, chunk_ms: int) -> None:
+    stream = asr.load(bundle.path, precision=precision, chunk_ms=chunk_ms).stream()
+    stream.accept(babble(2, seed=1))
+    assert stream.finish().text
+
+
+def test_the_golden_test_tells_int8_from_a_broken_machine(bundle: Bundle) -> None:
+    engine = open_engine(bundle, "int8")
+    assert verify_golden(bundle, engine, "int8") <= bundle.golden.tolerance["int8"]
+    golden = np.load(bundle.path / "golden.npz", allow_pickle=False)
+    assert golden["features"].shape == (67, 80)
+    scale = golden["encoder_out.fp32"].std()
+    assert bundle.golden.tolerance["fp32"] < bundle.golden.tolerance["int8"] < 0.5 * scale
+
+
+def test_parameters_are_those_of_the_graphs(bundle: Bundle, contents: BundleContents) -> None:
+    model = contents.model
+    training_only = (model.ctc, model.simple_encoder, model.simple_predictor)
+    everything = sum(weight.numel() for weight in model.parameters())
+    left_out = sum(weight.numel() for part in training_only for weight in part.parameters())
+    assert bundle.model.parameters == everything - left_out
+
+
+def test_the_same_model_gives_the_same_bytes(
+    bundle: Bundle, contents: BundleContents, tmp_path: Path
+) -> None:
+    again = write_bundle(tmp_path / "again", contents)
+    assert again.files == bundle.files
+
+
+def test_an_existing_bundle_is_kept_unless_told(contents: BundleContents, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    small = replace(contents, graphs={"int8": contents.graphs["int8"]})
+    write_bundle(out, contents)
+    with pytest.raises(ExportError, match="--overwrite"):
+        write_bundle(out, small)
+    assert set(open_bundle(out).precisions) == {"int8", "fp32"}
+    assert set(write_bundle(out, small, overwrite=True).precisions) == {"int8"}
+    golden = np.load(out / "golden.npz", allow_pickle=False)
+    assert set(golden) == {"features", "encoder_out.int8", "encoder_out.fp32"}
+    assert not (out / "encoder.fp32.onnx").exists()
+    assert list(tmp_path.iterdir()) == [out], "something temporary was left"
+
+
+def test_what_is_not_a_bundle_is_never_overwritten(
+    contents: BundleContents, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(ExportError, match="not a model bundle"):
+        write_bundle(tmp_path, contents, overwrite=True)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_bundle_that_fails_its_own_test_does_not_appear(
+    contents: BundleContents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "bundle"
+    write_bundle(out, contents)
+    before = json.loads((out / "bundle.json").read_text(encoding="utf-8"))
+
+    def refuse(*_: object) -> float:
+        raise ExportError("a broken machine")
+
+    monkeypatch.setattr("export.bundle.verify_golden", refuse)
+    with pytest.raises(ExportError, match="a broken machine"):
+        write_bundle(out, replace(contents, name="new"), overwrite=True)
+    assert json.loads((out / "bundle.json").read_text(encoding="utf-8")) == before
+    assert list(tmp_path.iterdir()) == [out]

@@ -1,0 +1,146 @@
+"""asr-export: from the folder of a trained model to a bundle, or a clear refusal."""
+
+import json
+from pathlib import Path
+
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+import asr
+from asr.errors import ExportError
+from asr.evaluation.manifest import read_manifest
+from export import cli
+from export.bundle import BundleContents, write_bundle
+from export.onnx import Graphs
+from export.pipeline import ExportOptions, export_bundle
+from export.verify import verify_words
+from tests.export.conftest import babble
+
+
+@pytest.fixture(autouse=True)
+def graphs_exported_before(exact: Graphs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint's own graphs, because tracing takes seconds."""
+    monkeypatch.setattr("export.pipeline.export_graphs", lambda *_: exact)
+
+
+@pytest.fixture(scope="session")
+def manifest(bundle: asr.Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three recordings, whose texts are what the float model hears."""
+    folder = tmp_path_factory.mktemp("recordings")
+    rows = []
+    for seed in range(3):
+        audio = folder / f"{seed}.wav"
+        soundfile.write(audio, babble(4, seed), 16_000, subtype="FLOAT")
+        text = asr.load(bundle.path, precision="fp32").transcribe(audio).text
+        rows.append({"id": str(seed), "audio": audio.name, "duration": 4.0, "text": text})
+    path = folder / "manifest.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_a_checkpoint_becomes_a_bundle(checkpoint: Path, tmp_path: Path) -> None:
+    steps: list[str] = []
+    card = tmp_path / "card.json"
+    card.write_text('{"data": "babble"}', encoding="utf-8")
+    options = ExportOptions(checkpoint, tmp_path / "out", name="babble", card=card)
+    bundle = export_bundle(options, steps.append)
+    assert bundle.name == "babble"
+    assert set(bundle.precisions) == {"int8"}
+    assert bundle.card["data"] == "babble"
+    assert bundle.card["export"]["max_abs_error"]["encoder"] <= 1e-4
+    assert "wer" not in bundle.card["export"]
+    assert len(steps) == 3
+    assert asr.load(bundle.path).bundle == bundle
+
+
+def test_the_weights_file_will_do_as_well_as_its_folder(checkpoint: Path, tmp_path: Path) -> None:
+    weights = checkpoint / "model.safetensors"
+    options = ExportOptions(weights, tmp_path / "out", precisions=("int8", "fp32"))
+    assert set(export_bundle(options, print).precisions) == {"int8", "fp32"}
+
+
+def test_int8_may_not_cost_words(bundle: asr.Bundle, manifest: Path) -> None:
+    """A random model is all margins, so int8 makes many errors here, and that must be noticed."""
+    with pytest.raises(ExportError, match="int8 costs too many words"):
+        verify_words(bundle.path, read_manifest(manifest))
+
+
+def test_words_are_compared_when_a_manifest_is_given(
+    checkpoint: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.verify.MAX_WER_LOSS", 10.0)
+    options = ExportOptions(checkpoint, tmp_path / "out", manifest=manifest, limit=2)
+    checks = export_bundle(options, print).card["export"]
+    assert checks["wer"]["fp32"] == 0.0
+    assert checks["wer_utterances"] == 2
+
+
+def test_equal_words_pass(
+    contents: BundleContents, exact: Graphs, manifest: Path, tmp_path: Path
+) -> None:
+    """A bundle whose int8 graphs are the float ones loses nothing."""
+    twins = BundleContents("twins", contents.model, contents.tokens, {"int8": exact, "fp32": exact})
+    bundle = write_bundle(tmp_path / "twins", twins)
+    reports = verify_words(bundle.path, read_manifest(manifest))
+    assert reports["int8"].errors == reports["fp32"].errors
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("missing", "no such file"),
+        ("truncated", "damaged"),
+        ("tokens", "29 tokens"),
+        ("card", "can't read the model card"),
+        ("existing", "exists already"),
+    ],
+)
+def test_what_the_user_can_mend_is_a_message_and_exit_code_2(
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    damage: str,
+    message: str,
+) -> None:
+    folder, out = tmp_path / "model", tmp_path / "out"
+    folder.mkdir()
+    for path in checkpoint.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    weights, tokens = folder / "model.safetensors", folder / "tokens.txt"
+    extra: list[str] = []
+    if damage == "missing":
+        weights.unlink()
+    elif damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "tokens":
+        kept = tokens.read_text(encoding="utf-8").splitlines()[:-1]
+        tokens.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    elif damage == "card":
+        extra = ["--card", str(tmp_path / "no-card.json")]
+    else:
+        out.mkdir()
+    monkeypatch.setattr("sys.argv", ["asr-export", str(folder), str(out), *extra])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    printed = capsys.readouterr().err.splitlines()[-1]
+    assert printed.startswith("asr-export: ") and message in printed
+    assert out.exists() == (damage == "existing")
+
+
+def test_the_command_exports(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = [str(checkpoint), str(out), "--precision", "int8", "--precision", "fp32"]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    assert f"{out}: int8, fp32, " in result.stdout
+    assert (out / "joiner.fp32.onnx").is_file()
+
+
+def test_an_unknown_precision_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    arguments = [str(checkpoint), str(tmp_path / "out"), "--precision", "int4"]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 2
+    assert "int4" in result.output
