@@ -3,6 +3,8 @@
 Everything here is a stream: a file of any length costs the memory of one block.
 """
 
+import os
+import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +48,7 @@ def read_blocks(path: str | Path, block_s: float = 0.5) -> Iterator[tuple[Sample
     path = Path(path)
     _check_file(path)
     try:
-        file = soundfile.SoundFile(path)
+        file = soundfile.SoundFile(os.fsencode(path))  # as bytes: a name need not be UTF-8
     except (soundfile.SoundFileError, OSError) as error:
         raise AudioError(
             f"{path}: can't be read as audio ({_reason(error)}); expected {FORMATS}"
@@ -200,18 +202,24 @@ def _decode(file: soundfile.SoundFile, name: str, block_s: float) -> Iterator[Sa
 
 
 def _check_file(path: Path) -> None:
-    if path.is_dir():
-        raise AudioError(f"{path}: a directory; expected an audio file")
     try:
-        with path.open("rb"):
-            pass
-        size = path.stat().st_size if path.is_file() else None
+        status = path.stat()
+        is_regular = stat.S_ISREG(status.st_mode)
+        if is_regular:  # a pipe is opened once only: its writer would not survive a second time
+            path.open("rb").close()
     except FileNotFoundError as error:
         raise AudioError(f"{path}: no such file") from error
     except OSError as error:
         raise AudioError(f"{path}: can't be opened: {error.strerror}") from error
-    if size == 0:
+    if stat.S_ISDIR(status.st_mode):
+        raise AudioError(f"{path}: a directory; expected an audio file")
+    if is_regular and status.st_size == 0:
         raise AudioError(f"{path}: an empty file; expected {FORMATS}")
+    if path.suffix.lower() == ".raw":
+        raise AudioError(
+            f"{path}: raw PCM says nothing of its rate; pipe it in: asr transcribe --rate HZ - < "
+            f"{path} (16 bit little-endian mono), or rename it if it is {FORMATS}"
+        )
 
 
 def _check_rate(rate: int, what: str) -> None:
@@ -238,7 +246,10 @@ def _check_complete(path: Path, file: soundfile.SoundFile, count: int) -> None:
             "be read; copy the recording again"
         )
     if count == 0:
-        raise AudioError(f"{path}: no samples in it; record it again")
+        raise AudioError(
+            f"{path}: no samples in it, says its header; record it again, or if its recorder was "
+            "killed, repair it: ffmpeg -i"
+        )
 
 
 def _wav_length_s(path: Path) -> float:

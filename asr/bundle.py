@@ -15,7 +15,7 @@ from typing import Any
 
 from asr.errors import BundleError
 from asr.features import FeatureConfig
-from asr.schema import SchemaError, check_keys, read_dataclass
+from asr.schema import SchemaError, check_keys, is_finite, read_dataclass
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "bundle.json"
@@ -23,6 +23,11 @@ MANIFEST_NAME = "bundle.json"
 SUBSAMPLING_OVERLAP = 3
 """Feature frames that an encoder call shares with the next: the subsampling is two convolutions of
 width 3 and stride 2 without padding, so C encoder frames need 4C + 3 feature frames."""
+
+MAX_CHUNK_FRAMES = 256
+"""Encoder frames of the longest encoder call, 10.24 s: the tables of positions end there."""
+
+_MAX_FRAMES = 1000  # what streaming.* may state; more would be memory, not a model
 
 BLANK_SYMBOL = "<blk>"
 UNK_SYMBOL = "<unk>"
@@ -167,11 +172,11 @@ def file_entry(path: Path) -> FileEntry:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     manifest = path / MANIFEST_NAME
-    if not path.exists():
-        raise BundleError(f"{path}: no such directory; expected a model bundle")
-    if not path.is_dir():
-        raise BundleError(f"{path}: a file; expected the directory of a model bundle")
     try:
+        if not path.exists():
+            raise BundleError(f"{path}: no such directory; expected a model bundle")
+        if not path.is_dir():
+            raise BundleError(f"{path}: a file; expected the directory of a model bundle")
         content = json.loads(manifest.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BundleError(
@@ -180,7 +185,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         ) from error
     except OSError as error:
         raise BundleError(f"{manifest}: can't be read: {error.strerror}") from error
-    except ValueError as error:  # bad JSON, or bytes that are not UTF-8
+    except (ValueError, RecursionError) as error:  # bad or endless JSON, or not UTF-8
         raise BundleError(f"{manifest}: damaged: {error}; copy the bundle again") from error
     if not isinstance(content, dict):
         raise BundleError(f"{manifest}: expected a JSON object; copy the bundle again")
@@ -222,7 +227,7 @@ def _bundle_from_dict(path: Path, content: dict[str, Any]) -> Bundle:
 
 def _tolerances(content: Any) -> dict[str, float]:
     valid = isinstance(content, dict) and all(
-        isinstance(value, int | float) and value > 0 for value in content.values()
+        is_finite(value) and value > 0 for value in content.values()
     )
     if not valid:
         raise SchemaError(f"golden.tolerance: expected a positive number each, got {content!r}")
@@ -230,7 +235,8 @@ def _tolerances(content: Any) -> dict[str, float]:
 
 
 def _check_references(bundle: Bundle) -> None:
-    """Check that the parts of the manifest agree with each other and stay inside the directory."""
+    """Check that the parts of the manifest agree with each other and with this version of asr, and
+    stay inside the directory."""
     manifest = bundle.path / MANIFEST_NAME
     for name in bundle.files:
         if name in ("", ".", "..") or "/" in name or "\\" in name:
@@ -247,9 +253,19 @@ def _check_references(bundle: Bundle) -> None:
     for precision in bundle.precisions:
         if precision not in bundle.golden.tolerance:
             raise BundleError(f"{manifest}: golden.tolerance has no {precision!r}")
-    for item in fields(StreamingConfig):
-        if getattr(bundle.streaming, item.name) < 1:
-            raise BundleError(f"{manifest}: streaming.{item.name}: expected 1 or more")
+    for key, size in asdict(bundle.streaming).items():
+        if not 1 <= size <= _MAX_FRAMES:
+            raise BundleError(
+                f"{manifest}: streaming.{key}: expected 1 to {_MAX_FRAMES}, got {size}"
+            )
+    for key, size in asdict(bundle.model).items():
+        if size < 1:
+            raise BundleError(f"{manifest}: model.{key}: expected 1 or more, got {size}")
+    for key, expected in asdict(FeatureConfig()).items():
+        if (found := getattr(bundle.features, key)) != expected:
+            raise BundleError(
+                f"{manifest}: features.{key}: this version of asr computes {expected}, got {found}"
+            )
     if bundle.streaming.subsampling_factor != 4 or bundle.model.context_size != 2:
         raise BundleError(
             f"{manifest}: expected subsampling_factor 4 and context_size 2, got "
@@ -259,9 +275,9 @@ def _check_references(bundle: Bundle) -> None:
 
 def _verify_file(path: Path, expected: FileEntry) -> None:
     advice = "copy the bundle again, or export the model again"
-    if not path.is_file():
-        raise BundleError(f"{path}: missing from the bundle; {advice}")
     try:
+        if not path.is_file():
+            raise BundleError(f"{path}: missing from the bundle; {advice}")
         found = file_entry(path)
     except OSError as error:
         raise BundleError(f"{path}: can't be read: {error.strerror}") from error

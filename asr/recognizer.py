@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from asr.audio import read_blocks
-from asr.bundle import Bundle, builtin_bundle_path, open_bundle
+from asr.bundle import MAX_CHUNK_FRAMES, Bundle, builtin_bundle_path, open_bundle
 from asr.engines import Engine, open_engine
 from asr.engines.golden import verify_golden
 from asr.errors import AsrError
@@ -13,7 +13,8 @@ from asr.stream import Stream
 
 
 class Recognizer:
-    """A model, ready to recognise. Streams share its weights and nothing else."""
+    """A model, ready to recognise. Streams share its weights and nothing else, so each may run in a
+    thread of its own."""
 
     def __init__(self, bundle: Bundle, engine: Engine, chunk_ms: int) -> None:
         """Take an open bundle and engine; `load()` does that. Raises AsrError for `chunk_ms`."""
@@ -54,8 +55,8 @@ def load(
     Args:
         path: directory of a bundle.
         precision: "int8", or "fp32" where the bundle has it.
-        chunk_ms: audio per encoder call, a multiple of 40 ms. 160, 320 and 640 are trained for:
-            a larger chunk is more accurate and cheaper, and answers later.
+        chunk_ms: audio per encoder call, a multiple of 40 ms up to 10 240. 160, 320 and 640 are
+            trained for: a larger chunk is more accurate and cheaper, and answers later.
         threads: of the inference engine. Small models gain nothing from a second.
 
     Raises:
@@ -70,8 +71,10 @@ def load(
 
 def _chunk_frames(bundle: Bundle, chunk_ms: int) -> int:
     frame_ms = round(bundle.streaming.subsampling_factor * bundle.features.frame_shift_ms)
-    if chunk_ms < frame_ms or chunk_ms % frame_ms:
+    longest_ms = MAX_CHUNK_FRAMES * frame_ms
+    if not frame_ms <= chunk_ms <= longest_ms or chunk_ms % frame_ms:
         raise AsrError(
-            f"a chunk of {chunk_ms} ms; expected a multiple of {frame_ms} ms: 160, 320 or 640"
+            f"a chunk of {chunk_ms} ms; expected a multiple of {frame_ms} ms up to {longest_ms}, "
+            "best 160, 320 or 640"
         )
     return chunk_ms // frame_ms

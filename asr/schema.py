@@ -1,5 +1,6 @@
 """Plain data from a file to dataclasses, with errors that name the key."""
 
+import sys
 from collections.abc import Iterable
 from dataclasses import fields
 from difflib import get_close_matches
@@ -34,16 +35,23 @@ def check_keys(content: Any, expected: Iterable[str], where: str) -> None:
 def read_dataclass(cls: type[T], content: Any, where: str) -> T:
     """Return `cls(**content)` for a dataclass with fields of int, float and str.
 
-    A whole number is taken for a float. Raises SchemaError for an unknown or missing key, or a
-    value of another type.
+    A whole number is taken for a float. Raises SchemaError for an unknown or missing key, a value
+    of another type, or a float that is not finite.
     """
     check_keys(content, [item.name for item in fields(cls)], where)  # type: ignore[arg-type]
     kinds = get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in content.items():
         kind = kinds[key]
-        accepted = (int, float) if kind is float else kind
-        if not isinstance(value, accepted) or isinstance(value, bool):
+        fits = is_finite(value) if kind is float else isinstance(value, kind)
+        if not fits or isinstance(value, bool):
             raise SchemaError(f"{where}.{key}: expected {kind.__name__}, got {value!r}")
         values[key] = kind(value)
     return cls(**values)
+
+
+def is_finite(value: Any) -> bool:
+    """Whether `value` is a number that a float can hold: not NaN or Infinity, which Python's JSON
+    and YAML readers let through, nor a whole number beyond every float."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) <= sys.float_info.max

@@ -1,5 +1,8 @@
 """The `asr` command."""
 
+import errno
+import io
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +22,11 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except AsrError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from error
+        except OSError as error:  # such as a full disk under stdout
+            if error.errno == errno.EPIPE:  # nobody reads on: typer ends without a word
+                raise
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2) from error
 
@@ -53,4 +61,7 @@ def _root(
 
 def main() -> None:
     """Run the command; the entry point of the package."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name or a model card may have what the terminal's encoding has not.
+        sys.stdout.reconfigure(errors="backslashreplace")
     app()

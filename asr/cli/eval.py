@@ -1,5 +1,7 @@
 """`asr eval`: the word error rate of a model on transcribed recordings."""
 
+import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,10 +56,8 @@ def evaluate_command(
 
     from asr import load
 
-    if report is not None and not report.parent.is_dir():
-        raise AsrError(f"--report {report}: there is no directory {report.parent}; make it first")
-    if report is not None and report.is_dir():
-        raise AsrError(f"--report {report}: a directory; expected a file name, such as OUT.json")
+    if report is not None:
+        _check_destination(report)
     manifest = read_manifests(manifests, split, limit)
     recognizer = load(model, precision=precision, chunk_ms=chunk_ms)
     console = Console(stderr=True)
@@ -66,6 +66,21 @@ def evaluate_command(
     Console().print(_table(result))
     if report is not None:
         result.write(report)
+
+
+def _check_destination(report: Path) -> None:
+    """Raise AsrError where no file can be written: better now than behind an hour of audio."""
+    if not os.path.isdir(report.parent):
+        raise AsrError(f"--report {report}: there is no directory {report.parent}; make it first")
+    if os.path.exists(report) and not os.path.isfile(report):  # a device would be replaced
+        raise AsrError(f"--report {report}: no plain file; expected a file name, such as OUT.json")
+    try:
+        with tempfile.NamedTemporaryFile(dir=report.parent, prefix=report.name):
+            pass
+    except OSError as error:
+        raise AsrError(
+            f"--report {report}: can't be written: {error.strerror}; name another file"
+        ) from error
 
 
 def _evaluate_with_progress(

@@ -14,7 +14,7 @@ import typer
 from asr.audio import Samples, read_blocks, read_pcm_blocks
 from asr.cli.live import LiveLine
 from asr.cli.options import ChunkMs, Model, Precision, Threads
-from asr.errors import AudioError
+from asr.errors import AsrError, AudioError
 from asr.evaluation.meters import peak_rss_mb
 from asr.recognizer import Recognizer, load
 from asr.results import Result
@@ -85,6 +85,8 @@ def transcribe_command(
 
 def _open(source: str, rate: int, block_s: float) -> Iterator[tuple[Samples, int]]:
     if source == STDIN:
+        if sys.stdin is None:
+            raise AsrError("'-' is stdin, which is closed; pipe raw PCM into it")
         return read_pcm_blocks(sys.stdin.buffer, rate, block_s)
     return read_blocks(source, block_s)
 
@@ -102,9 +104,12 @@ def _transcribe(
         error = caught
     except KeyboardInterrupt:
         interrupted = True
-    with _interrupts_held():
-        result = stream.finish()
-        live.clear()
+    try:
+        with _interrupts_held():
+            result = stream.finish()
+            live.clear()
+    except KeyboardInterrupt:  # raised behind the block: the result is there
+        interrupted = True
     return _Outcome(source, result, stream.compute_s, error, interrupted)
 
 

@@ -17,7 +17,8 @@ a state is never changed in place, so keeping one and going on from it twice is 
 class Engine(Protocol):
     """The three networks of a transducer, for one stream (a batch of one).
 
-    An engine keeps no state of a stream: any number of streams may share one, one call at a time.
+    An engine keeps no state of a stream: any number of streams may share one, in any threads. One
+    whose runtime can't run two calls at once has a lock.
     """
 
     def initial_state(self) -> EncoderState:

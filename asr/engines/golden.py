@@ -5,6 +5,7 @@ the encoder's output for two chunks, and it is compared before a model is used.
 """
 
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def _read_golden(bundle: Bundle, precision: str) -> tuple[np.ndarray, np.ndarray
     try:
         with np.load(path, allow_pickle=False) as golden:
             features, expected = golden["features"], golden[f"encoder_out.{precision}"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise BundleError(f"{path}: can't be used: {error}; export the model again") from error
     window = bundle.streaming.feature_frames(bundle.streaming.chunk_frames)
     if features.ndim != 2 or len(features) < window:

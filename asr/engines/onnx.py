@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import onnxruntime as ort
@@ -10,6 +11,9 @@ import onnxruntime as ort
 from asr.bundle import Bundle
 from asr.engines import Floats
 from asr.errors import AsrError, BundleError
+
+Shape: TypeAlias = tuple[int | None, ...]
+"""None where any size will do."""
 
 _PREDICTOR_CACHE = 512
 """Contexts whose predictor output is kept, 1 kB each: the frequent word parts repeat them."""
@@ -34,12 +38,13 @@ class OnnxEngine:
         """Raises BundleError for a missing precision or a graph that onnxruntime refuses."""
         if threads < 1:
             raise AsrError(f"{threads} threads; expected one or more")
-        graphs = bundle.graphs(precision)
+        graphs, contract = bundle.graphs(precision), _contract(bundle)
         options = _session_options(threads)
-        self._encoder = _Graph(bundle.path / graphs.encoder, options, inputs=4, outputs=3)
-        self._predictor = _Graph(bundle.path / graphs.predictor, options, inputs=1, outputs=1)
-        self._joiner = _Graph(bundle.path / graphs.joiner, options, inputs=2, outputs=1)
+        self._encoder = _Graph(bundle.path / graphs.encoder, options, *contract["encoder"])
+        self._predictor = _Graph(bundle.path / graphs.predictor, options, *contract["predictor"])
+        self._joiner = _Graph(bundle.path / graphs.joiner, options, *contract["joiner"])
         self._subsampling_factor = bundle.streaming.subsampling_factor
+        # Behind the graphs: they have confirmed the sizes that the bundle states.
         self._initial_state = _initial_state(bundle)
         self.predict = lru_cache(maxsize=_PREDICTOR_CACHE)(self._predict)
 
@@ -79,7 +84,15 @@ class _Graph:
     I/O binding was no faster.
     """
 
-    def __init__(self, path: Path, options: ort.SessionOptions, inputs: int, outputs: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        options: ort.SessionOptions,
+        inputs: tuple[Shape, ...],
+        outputs: tuple[Shape, ...],
+    ) -> None:
+        """Raises BundleError for a graph that can't be loaded or has other inputs or outputs."""
+        self._path = path
         try:
             self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors have no common base but this
@@ -89,16 +102,53 @@ class _Graph:
             ) from error
         self._names = [node.name for node in self._session.get_inputs()]
         found = len(self._names), len(self._session.get_outputs())
-        if found != (inputs, outputs):
+        if found != (len(inputs), len(outputs)):
             raise BundleError(
-                f"{path}: {found[0]} inputs and {found[1]} outputs; expected {inputs} and "
-                f"{outputs}; export the model again"
+                f"{path}: {found[0]} inputs and {found[1]} outputs; expected {len(inputs)} and "
+                f"{len(outputs)}; export the model again"
             )
+        nodes = [*self._session.get_inputs(), *self._session.get_outputs()]
+        for node, shape in zip(nodes, (*inputs, *outputs), strict=True):
+            if not _fits(node.shape, shape):
+                raise BundleError(
+                    f"{path}: {node.name} is {node.shape}, but bundle.json says {list(shape)}; "
+                    "export the model again"
+                )
 
     def run(self, *arrays: np.ndarray) -> list[Floats]:
+        """Raises BundleError for what only shows when the graph runs."""
         feed = dict(zip(self._names, arrays, strict=True))
-        outputs: list[Floats] = self._session.run(None, feed)
+        try:
+            outputs: list[Floats] = self._session.run(None, feed)
+        except Exception as error:  # as above
+            raise BundleError(
+                f"{self._path}: onnxruntime {ort.__version__} can't run it: {error}; "
+                "export the model again"
+            ) from error
         return outputs
+
+
+def _fits(declared: list[int | str | None], expected: Shape) -> bool:
+    """Whether a graph's shape is the expected one, as far as both say; a name is any size."""
+    return len(declared) == len(expected) and all(
+        found == wanted
+        for found, wanted in zip(declared, expected, strict=True)
+        if isinstance(found, int) and wanted is not None
+    )
+
+
+def _contract(bundle: Bundle) -> dict[str, tuple[tuple[Shape, ...], tuple[Shape, ...]]]:
+    """Shapes of the inputs and of the outputs of each graph, for a batch of one."""
+    model = bundle.model
+    caches = _cache_shapes(bundle)
+    features: Shape = (None, None, bundle.features.num_mel_bins)
+    encoder_out: Shape = (None, None, model.joiner_dim)
+    frame: Shape = (None, model.joiner_dim)
+    return {
+        "encoder": ((features, *caches, (None,)), (encoder_out, *caches)),
+        "predictor": (((None, model.context_size),), (frame,)),
+        "joiner": ((frame, frame), ((None, model.vocab_size),)),
+    }
 
 
 def _session_options(threads: int) -> ort.SessionOptions:
@@ -111,12 +161,14 @@ def _session_options(threads: int) -> ort.SessionOptions:
     return options
 
 
-def _initial_state(bundle: Bundle) -> OnnxState:
+def _cache_shapes(bundle: Bundle) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of the attention and of the convolution cache of one stream."""
     model, left = bundle.model, bundle.streaming.left_context_frames
     width = 2 * model.encoder_dim
     conv_rows = 1 + (model.conv_kernel - 1) // 2
-    return OnnxState(
-        attention=np.zeros((model.encoder_layers, left, 1, width), np.float32),
-        convolution=np.zeros((model.encoder_layers, conv_rows, 1, width), np.float32),
-        processed_frames=0,
-    )
+    return (model.encoder_layers, left, 1, width), (model.encoder_layers, conv_rows, 1, width)
+
+
+def _initial_state(bundle: Bundle) -> OnnxState:
+    attention, convolution = _cache_shapes(bundle)
+    return OnnxState(np.zeros(attention, np.float32), np.zeros(convolution, np.float32), 0)

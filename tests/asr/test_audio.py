@@ -1,6 +1,8 @@
 """Every file that a user may give is either read to its end or refused by name, losing nothing."""
 
 import io
+import os
+import threading
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +117,34 @@ def test_not_allowed(write_speech: Write, monkeypatch: pytest.MonkeyPatch) -> No
     assert read_until_error(path)[1] == f"{path}: can't be opened: Permission denied"
 
 
+def test_a_name_that_the_system_refuses(tmp_path: Path) -> None:
+    """As for a folder without access, Path.is_dir() raises then instead of answering."""
+    path = tmp_path / ("x" * 300)
+    assert read_until_error(path)[1] == f"{path}: can't be opened: File name too long"
+
+
+def test_a_name_need_not_be_utf_8(write_speech: Write) -> None:
+    path = write_speech("a.wav", 1.0)
+    odd = path.rename(os.fsdecode(os.fsencode(path.parent) + b"/\xff.wav"))
+    assert len(read_all(odd)[0]) == 16_000
+
+
+def test_a_pipe_is_opened_once(write_speech: Write) -> None:
+    """If it were opened and closed before, its writer would fail and its reader wait forever."""
+    content = write_speech("a.wav", 1.0).read_bytes()
+    pipe = write_speech("b.wav").with_name("pipe")
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,), daemon=True)
+    writer.start()
+    assert len(read_all(pipe)[0]) == 16_000
+    writer.join()
+
+
+def test_raw_pcm_is_told_where_to_go(tmp_path: Path) -> None:
+    (tmp_path / "a.raw").write_bytes(bytes(3200))
+    assert "asr transcribe --rate HZ - < " in read_until_error(tmp_path / "a.raw")[1]
+
+
 def test_not_audio(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("this is a text file\n" * 100)
     count, message = read_until_error(tmp_path / "a.wav")
@@ -125,6 +155,17 @@ def test_not_audio(tmp_path: Path) -> None:
 
 def test_no_samples(write_speech: Write) -> None:
     assert "no samples" in read_until_error(write_speech("a.wav", 0.0))[1]
+
+
+def test_a_header_that_was_never_completed_is_not_said_to_be_an_empty_recording(
+    write_speech: Write,
+) -> None:
+    """A recorder that is killed leaves a length of zero before the samples."""
+    path = write_speech("a.wav", 1.0)
+    content = bytearray(path.read_bytes())
+    content[40:44] = bytes(4)
+    path.write_bytes(content)
+    assert "if its recorder was killed, repair it" in read_until_error(path)[1]
 
 
 def test_truncated_wav_is_read_to_its_end_and_reported(write_speech: Write) -> None:

@@ -51,6 +51,8 @@ def test_no_bundle_there(tmp_path: Path) -> None:
     assert "no bundle.json in it" in refusal(tmp_path)
     (tmp_path / "file").touch()
     assert "expected the directory of a model bundle" in refusal(tmp_path / "file")
+    # As for a folder without access, Path.exists() raises then instead of answering.
+    assert "can't be read: File name too long" in refusal(tmp_path / ("x" * 300))
 
 
 def test_unreadable(bundle_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +63,7 @@ def test_unreadable(bundle_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "bundle.json: can't be read: Permission denied" in refusal(bundle_copy)
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b""])
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"", b"[" * 100_000])
 def test_damaged_manifest(bundle_copy: Path, content: bytes) -> None:
     (bundle_copy / "bundle.json").write_bytes(content)
     assert "bundle.json: damaged" in refusal(bundle_copy)
@@ -102,7 +104,18 @@ def test_other_schema_version(bundle_copy: Path, version: object) -> None:
         (lambda c: c.update(files=[]), "files: expected an object"),
         (lambda c: c["golden"].update(file=[]), "golden.file: expected text"),
         (lambda c: c["streaming"].update(subsampling_factor=8), "expected subsampling_factor 4"),
-        (lambda c: c["streaming"].update(chunk_frames=0), "chunk_frames: expected 1 or more"),
+        (lambda c: c["streaming"].update(chunk_frames=0), "chunk_frames: expected 1 to 1000"),
+        (
+            lambda c: c["streaming"].update(tail_padding_frames=10**9),
+            "streaming.tail_padding_frames: expected 1 to 1000, got 1000000000",
+        ),
+        (lambda c: c["model"].update(encoder_dim=-4), "model.encoder_dim: expected 1 or more"),
+        (lambda c: c["features"].update(sample_rate=8000), "computes 16000, got 8000"),
+        (lambda c: c["features"].update(frame_shift_ms=0), "computes 10.0, got 0.0"),
+        (lambda c: c["features"].update(low_hz=float("nan")), "low_hz: expected float, got nan"),
+        (lambda c: c["features"].update(low_hz=10**400), "low_hz: expected float, got 1000"),
+        (lambda c: c["golden"]["tolerance"].update(int8=float("inf")), "a positive number"),
+        (lambda c: c["golden"]["tolerance"].update(int8=True), "expected a positive number"),
         (lambda c: c["precisions"]["int8"].update(joiner="x.onnx"), "names 'x.onnx', which is not"),
         (lambda c: c.update(tokens="words.txt"), "tokens names 'words.txt', which is not listed"),
     ],

@@ -1,6 +1,7 @@
 """Protects `asr eval` from arguments to table and report; the model is a fake."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -100,6 +101,10 @@ def test_bad_input_is_refused_before_the_model_is_loaded(
     assert isinstance(missing.exception, AsrError)
     assert "make it first" in str(missing.exception)
     assert "expected a file name" in str(run(path, "--report", tmp_path).exception)
+    # A device or a pipe would be replaced by a file, a name that is too long noticed at the end.
+    os.mkfifo(tmp_path / "pipe")
+    assert "expected a file name" in str(run(path, "--report", tmp_path / "pipe").exception)
+    assert "can't be written: File name" in str(run(path, "--report", "x" * 300).exception)
     assert run(path, "--limit", "0").exit_code == 2
     assert loaded == []
 

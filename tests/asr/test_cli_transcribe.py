@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -180,6 +181,27 @@ def test_interrupt_prints_what_is_recognised_so_far(tiny_bundle: Path) -> None:
     assert stream.finish().text.split()[: len(heard)] == heard
 
 
+def test_an_interrupt_while_the_stream_ends_loses_nothing(
+    tiny_bundle: Path, write_speech: Write, expected: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a second Ctrl-C after the first."""
+    path = write_speech("a.wav")
+    text = expected(path).text
+    finish = asr.Stream.finish
+
+    def interrupted(stream: asr.Stream) -> asr.Result:
+        os.kill(os.getpid(), signal.SIGINT)
+        return finish(stream)
+
+    monkeypatch.setattr(asr.Stream, "finish", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        done = invoke(path, "--model", tiny_bundle)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (done.exit_code, done.stdout) == (130, text + "\n")
+
+
 def test_no_socket_is_ever_opened(tiny_bundle: Path, write_speech: Write) -> None:
     """Python's audit hook sees every socket that Python code makes, however it is reached."""
     code = """
@@ -229,6 +251,33 @@ def test_a_closed_pipe_is_no_traceback(tiny_bundle: Path, write_speech: Write) -
     os.close(write_end)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_disk_is_no_traceback(
+    tiny_bundle: Path, write_speech: Write, options: list[str]
+) -> None:
+    command = [*RUN, str(write_speech("a.wav")), "--model", str(tiny_bundle), *options]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_names_that_stdout_can_not_encode(tiny_bundle: Path, write_speech: Write) -> None:
+    path = write_speech("a.wav")
+    odd = path.rename(os.fsdecode(os.fsencode(path.parent) + b"/\xff.wav"))
+    command = [*RUN, str(odd), str(odd), "--model", str(tiny_bundle)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    assert done.stdout.count(rb"\udcff.wav: ") == 2
+
+
+def test_closed_stdin(tiny_bundle: Path) -> None:
+    command = f"{shlex.join([*RUN, '-', '--model', str(tiny_bundle)])} <&-"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "error: '-' is stdin, which is closed" in done.stderr
 
 
 class Terminal(io.StringIO):

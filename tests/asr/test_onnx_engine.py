@@ -95,6 +95,31 @@ def test_a_graph_in_the_place_of_another_is_named(tiny_bundle: Path, tmp_path: P
         open_engine(open_bundle(path))
 
 
+@pytest.mark.parametrize(
+    ("key", "graph", "message"),
+    [
+        ("encoder_layers", "encoder", r"attn_cache is \[2, 64, 1, 8\], but bundle.json says \[3,"),
+        ("encoder_dim", "encoder", "attn_cache is"),
+        ("conv_kernel", "encoder", r"conv_cache is \[2, 4, 1, 8\]"),
+        ("joiner_dim", "encoder", "encoder_out is"),
+        ("context_size", "predictor", r"y is \['N', 2\], but bundle.json says \[None, 3\]"),
+        ("vocab_size", "joiner", r"log_probs is \['N', 12\]"),
+    ],
+)
+def test_sizes_that_the_graphs_do_not_have_are_named(
+    bundle: Bundle, key: str, graph: str, message: str
+) -> None:
+    """bundle.json has no checksum. Without this, a wrong size is a traceback or a full memory."""
+    wrong = replace(bundle, model=replace(bundle.model, **{key: 10**9 if "dim" in key else 3}))
+    with pytest.raises(BundleError, match=rf"{graph}\.int8\.onnx: {message}"):
+        open_engine(wrong)
+
+
+def test_a_graph_that_does_not_run_is_named(engine: Engine) -> None:
+    with pytest.raises(BundleError, match=r"encoder\.int8\.onnx: onnxruntime .* can't run it"):
+        engine.encode(features(35)[:, :40], engine.initial_state())
+
+
 def test_the_self_test_passes_here(bundle: Bundle, engine: Engine) -> None:
     assert verify_golden(bundle, engine, "int8") < 1e-5
 
@@ -135,6 +160,10 @@ def test_a_golden_file_that_does_not_fit_is_named(
     moved = replace(bundle, path=tmp_path)
     golden = tmp_path / "golden.npz"
     golden.write_bytes(b"nothing")
+    with pytest.raises(BundleError, match=r"golden\.npz: can't be used"):
+        verify_golden(moved, engine, "int8")
+    with golden.open("wb") as file:
+        np.save(file, features(67))
     with pytest.raises(BundleError, match=r"golden\.npz: can't be used"):
         verify_golden(moved, engine, "int8")
     np.savez(golden, features=features(67))

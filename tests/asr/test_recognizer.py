@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 import asr
 from asr.audio import read_blocks
+from tests.asr.signals import noise
 from tests.asr.tiny_bundle import write_manifest
 
 Write = Callable[..., Path]
@@ -42,6 +44,20 @@ def test_streams_are_independent(tiny_bundle: Path, write_speech: Write) -> None
     assert two.finish() != expected
 
 
+def test_streams_may_run_in_threads(tiny_bundle: Path) -> None:
+    recognizer = asr.load(tiny_bundle)
+    signals = [noise(2.0) * level for level in (0.25, 0.5, 0.75, 1.0)]
+
+    def recognise(samples: np.ndarray) -> asr.Result:
+        stream = recognizer.stream()
+        for block in np.array_split(samples, 50):
+            stream.accept(block)
+        return stream.finish()
+
+    with ThreadPoolExecutor(len(signals)) as pool:
+        assert list(pool.map(recognise, signals)) == [recognise(signal) for signal in signals]
+
+
 def test_a_result_is_json(tiny_bundle: Path, write_speech: Write) -> None:
     result = asr.load(tiny_bundle).transcribe(write_speech("a.wav"))
     content = json.loads(json.dumps(result.to_dict()))
@@ -61,7 +77,7 @@ def test_chunk_ms_is_honoured(tiny_bundle: Path, chunk_ms: int) -> None:
     assert stream._search.frames == chunk_ms // 40
 
 
-@pytest.mark.parametrize("chunk_ms", [0, -320, 100, 330])
+@pytest.mark.parametrize("chunk_ms", [0, -320, 100, 330, 257 * 40])
 def test_impossible_chunk_ms(tiny_bundle: Path, chunk_ms: int) -> None:
     with pytest.raises(asr.AsrError, match=f"chunk of {chunk_ms} ms; expected a multiple of 40"):
         asr.load(tiny_bundle, chunk_ms=chunk_ms)

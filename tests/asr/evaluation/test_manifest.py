@@ -31,6 +31,20 @@ def test_reads_rows_beside_the_manifest(tmp_path: Path) -> None:
     assert (second.speaker, second.split) == (None, None)
 
 
+def test_a_text_may_hold_what_splitlines_takes_for_an_end(tmp_path: Path) -> None:
+    """U+2028 is no end of a line in JSON, and other writers leave it as it is."""
+    path = write(tmp_path, '{"id": "a", "audio": "a.wav", "duration": 1, "text": "one\u2028two"}')
+    (row,) = read_manifest(path).utterances
+    assert row.text == "one\u2028two"
+
+
+def test_a_file_name_that_the_system_refuses_costs_only_its_row(tmp_path: Path) -> None:
+    path = write(tmp_path, ROW | {"id": "long", "audio": "x" * 300}, ROW)
+    manifest = read_manifest(path)
+    assert [row.id for row in manifest.utterances] == ["a"]
+    assert [row.id for row in manifest.skipped] == ["long"]
+
+
 def test_split_and_limit(tmp_path: Path) -> None:
     rows = [ROW | {"id": str(n), "split": "dev" if n % 2 else "train"} for n in range(6)]
     path = write(tmp_path, *rows)
