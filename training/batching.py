@@ -18,11 +18,16 @@ class BatchPlan:
     world_size: int = 1  # batches of one step: one for each process
 
     def epoch(self, epoch: int) -> list[list[list[int]]]:
-        """Return the steps of an epoch; a step holds `world_size` batches of utterance numbers."""
+        """Return the steps of an epoch; a step holds `world_size` batches of utterance numbers.
+
+        There are none where small weights leave out every utterance of a small corpus.
+        """
         generator = np.random.default_rng([self.seed, epoch])
         weights = np.asarray(self.weights)
         copies = np.floor(weights + generator.random(len(weights))).astype(int)
         chosen = np.repeat(np.arange(len(weights)), copies)
+        if not len(chosen):
+            return []
         # Durations are jittered so that an utterance meets other neighbours in each epoch.
         durations = np.asarray(self.durations)[chosen]
         order = np.argsort(durations * generator.uniform(0.9, 1.1, len(chosen)), kind="stable")
@@ -38,7 +43,7 @@ class BatchPlan:
     def step_seconds(self) -> float:
         """Audio in one step of all processes, on average, without the padding."""
         expected = float(np.dot(self.durations, self.weights))
-        return expected / len(self.epoch(0))
+        return expected / max(1, len(self.epoch(0)))
 
     def _cut_into_batches(self, order: np.ndarray) -> list[list[int]]:
         batches: list[list[int]] = [[]]

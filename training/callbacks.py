@@ -15,6 +15,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
+from asr.errors import AsrError
 from asr.evaluation.alignment import align
 from asr.evaluation.wer import WordErrors
 from training.checkpoint import save_model
@@ -26,10 +27,11 @@ class Checkpointer(lightning.Callback):
     """Writes the state of the whole run every few minutes, and on SIGTERM before stopping.
 
     The file is renamed into place when it is complete, so a kill at any moment leaves a checkpoint.
+    settings: kept in it, for `training.checkpoint.resumable_step` to compare.
     """
 
-    def __init__(self, path: Path, minutes: float) -> None:
-        self.path, self.seconds = path, minutes * 60
+    def __init__(self, path: Path, minutes: float, settings: dict[str, Any]) -> None:
+        self.path, self.seconds, self.settings = path, minutes * 60, settings
         self._last = time.monotonic()
         self._terminated = False
 
@@ -40,15 +42,26 @@ class Checkpointer(lightning.Callback):
     def on_train_batch_end(
         self, trainer: Trainer, task: lightning.LightningModule, *_: Any
     ) -> None:
-        terminated = trainer.strategy.broadcast(self._terminated)
-        due = trainer.strategy.broadcast(time.monotonic() - self._last >= self.seconds)
+        due = time.monotonic() - self._last >= self.seconds
+        terminated, due = trainer.strategy.broadcast((self._terminated, due))
         # The last step too: after it the averaged weights take the place of the trained ones.
         if terminated or due or trainer.global_step == trainer.max_steps:
             self._save(trainer)
         if terminated:
-            trainer.should_stop = True
+            # At once: stopped by its own flag, Lightning validates first, and torchrun kills
+            # what still runs after 30 s.
+            raise SystemExit(128 + signal.SIGTERM)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"settings": self.settings}
 
     def _save(self, trainer: Trainer) -> None:
+        if not all(bool(p.isfinite().all()) for p in trainer.lightning_module.parameters()):
+            raise AsrError(
+                f"the weights are NaN or Inf at step {trainer.global_step}: training diverged; "
+                f"{self.path} still has an earlier state; give the recipe a lower learning rate "
+                "and another name"
+            )
         partial = self.path.with_suffix(".partial")
         trainer.save_checkpoint(partial)
         if trainer.is_global_zero:

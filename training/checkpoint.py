@@ -1,17 +1,22 @@
-"""A trained model on disk: `model.safetensors`, `tokens.txt` and `bpe.model` in one folder."""
+"""A trained model on disk: `model.safetensors`, `tokens.txt` and `bpe.model` in one folder.
+
+And the other kind of checkpoint: `last.ckpt`, the whole state of a run that goes on.
+"""
 
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from asr.errors import ExportError
+from asr.errors import AsrError, ExportError, RecipeError
 from training.model import ModelConfig, Transducer
 from training.tokenizer import Tokenizer
 
@@ -53,6 +58,42 @@ def load_model(path: Path) -> tuple[Transducer, list[str]]:
     _check_weights(weights_path, weights, model.state_dict())
     model.load_state_dict(weights)
     return model.eval(), _read_tokens(folder / TOKENS, config.vocab_size)
+
+
+def resumable_step(path: Path, settings: dict[str, Any]) -> int:
+    """Return the steps done when `last.ckpt` was written, 0 if there is none.
+
+    Raises RecipeError if it was written with other `settings`: its optimiser would go on with the
+    old ones, and its step would be another place in the data. Raises AsrError if it is damaged.
+    """
+    if not path.exists():
+        return 0
+    state = read_state(path)
+    before = state["callbacks"].get("Checkpointer", {}).get("settings", {})
+    for key, now in settings.items():
+        if before.get(key, now) != now:
+            raise RecipeError(
+                f"{path} was written with {key} {before[key]!r}, now it is {now!r}; put it back, "
+                "or give the recipe another name to train anew"
+            )
+    return int(state["global_step"])
+
+
+def averaged_weights(path: Path) -> dict[str, Tensor]:
+    """Return the averaged weights in `last.ckpt`. Raises AsrError if it is damaged."""
+    weights: dict[str, Tensor] = read_state(path)["state_dict"]
+    return weights
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read what `torch.save` wrote while training. Raises AsrError if it is damaged."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise AsrError(
+            f"{path}: the checkpoint is damaged; remove it to start this stage anew ({error})"
+        ) from error
+    return state
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

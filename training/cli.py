@@ -32,8 +32,8 @@ def train(
     from training.recipe import load_recipe
 
     settings = load_recipe(recipe)
-    if "WORLD_SIZE" not in os.environ:
-        _start_processes(settings.processes)
+    if "WORLD_SIZE" not in os.environ and (count := _process_count(settings.processes)) > 1:
+        return _run_processes(count)
     from training.run import run_recipe
 
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
@@ -41,16 +41,32 @@ def train(
     console.print(f"the model is in {folder}")
 
 
-def _start_processes(processes: int) -> None:
-    """Start this command again under torchrun, in one process for each GPU or CPU thread."""
+def _process_count(processes: int) -> int:
+    """One process for each GPU, or as many as the recipe says on a CPU."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else processes
-    if count > 1:
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-        command = [sys.executable, *torchrun, "-m", "training.cli", *sys.argv[1:]]
-        os.execv(sys.executable, command)
+    return torch.cuda.device_count() if torch.cuda.is_available() else processes
+
+
+def _run_processes(count: int) -> None:
+    """Run this command in `count` processes; end as they do.
+
+    torchrun itself would end with 1 and a traceback, whatever they ended with.
+    """
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    options = ["--standalone", f"--nproc-per-node={count}", "-m", "training.cli"]
+    try:
+        torchrun.run(torchrun.parse_args([*options, *sys.argv[1:]]))
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        code = failure.exitcode
+        raise SystemExit(code if code > 0 else 128 - code) from None
+    except SignalException as stop:
+        raise SystemExit(128 + int(stop.sigval)) from None
 
 
 @app.command()
@@ -72,7 +88,7 @@ def main() -> None:
     """Run the command; what a user can mend is a message and exit code 2."""
     try:
         app()
-    except AsrError as error:
+    except (AsrError, OSError) as error:  # OSError: such as a full disk
         print(f"asr-train: {error}", file=sys.stderr)
         raise SystemExit(2) from error
     except ModuleNotFoundError as error:

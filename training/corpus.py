@@ -20,19 +20,22 @@ from asr.text import normalize
 class Rejections:
     """Utterances that were left out: how many for each reason, and the first few by name."""
 
-    counts: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
+    names: dict[str, set[str]] = field(default_factory=dict)  # by reason
 
     def add(self, reason: str, name: str) -> None:
-        self.counts[reason] += 1
-        names = self.examples.setdefault(reason, [])
-        if len(names) < 3:
-            names.append(name)
+        """Count an utterance; once, however many sources of a recipe it is in."""
+        self.names.setdefault(reason, set()).add(name)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Utterances by reason."""
+        return Counter({reason: len(names) for reason, names in self.names.items()})
 
     def lines(self) -> Iterator[str]:
         """One line a reason, for the log."""
         for reason, count in self.counts.most_common():
-            yield f"skipped {count} ({reason}), such as {', '.join(self.examples[reason])}"
+            examples = ", ".join(sorted(self.names[reason])[:3])
+            yield f"skipped {count} ({reason}), such as {examples}"
 
 
 def read_cuts(
@@ -56,7 +59,7 @@ def read_cuts(
         )
     cuts = []
     for manifest in manifests:
-        for number, line in enumerate(manifest.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in _numbered_lines(manifest):
             name = f"{manifest.parent.name}/{manifest.name}:{number}"
             try:
                 row = json.loads(line)
@@ -65,20 +68,28 @@ def read_cuts(
                 audio = manifest.parent / row["audio"]
                 duration, text = float(row["duration"]), normalize(row["text"])
                 identifier = str(row["id"])
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                reason = _fault(audio, duration, text, min_duration, max_duration)
+                if reason:
+                    rejections.add(reason, identifier)
+                else:
+                    cuts.append(_cut(row, identifier, audio, duration, text))
+            except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
                 rejections.add(f"malformed row: {type(error).__name__} {error}", name)
-                continue
-            reason = _fault(audio, duration, text, min_duration, max_duration)
-            if reason:
-                rejections.add(reason, identifier)
-            else:
-                cuts.append(_cut(row, identifier, audio, duration, text))
     if not cuts:
         raise CorpusError(
             f"no usable utterance of split {split!r} in {len(manifests)} manifests matching "
             f"{pattern!r} in {root}: " + ("; ".join(rejections.lines()) or "the split is empty")
         )
     return CutSet.from_cuts(cuts)
+
+
+def _numbered_lines(manifest: Path) -> list[tuple[int, str]]:
+    try:
+        # Not splitlines(): a text may hold a character that it takes for the end of a line.
+        lines = manifest.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"{manifest}: can't be read as a manifest: {error}") from error
+    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def _fault(
@@ -128,9 +139,14 @@ def _phone_items(phones: list[tuple[str, float]]) -> list[AlignmentItem]:
     ]
 
 
+def has_phones(cut: MonoCut) -> bool:
+    """Whether the times of its phones are known, because it was synthesised."""
+    return "phone" in (cut.supervisions[0].alignment or {})
+
+
 def phones_of(cut: MonoCut) -> list[tuple[str, float]]:
     """Return the phones of a synthetic utterance with their end times in seconds."""
     alignment = cut.supervisions[0].alignment
-    if not alignment or "phone" not in alignment:
+    if not has_phones(cut):
         raise CorpusError(f"{cut.id}: no phone times; pre-training needs synthetic speech")
     return [(item.symbol, item.start + item.duration) for item in alignment["phone"]]

@@ -1,7 +1,6 @@
 """Utterances to padded batches: cached features, augmented on the fly, with their targets."""
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from lhotse import CutSet, MonoCut
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from training.augmentation import augment
@@ -23,6 +23,33 @@ from training.tokenizer import Tokenizer
 IGNORED_LABEL = -100
 """Label of a frame that is padding; cross entropy passes over it."""
 
+DURATION_TOLERANCE_S = 0.5
+"""Batches are made by the durations in the manifests: a wrong one would not fit in memory."""
+
+
+@dataclass(frozen=True)
+class Speech:
+    """Utterances with their targets, and how often an epoch holds each."""
+
+    cuts: list[MonoCut]
+    tokens: list[list[int]]
+    phones: list[list[int]]  # of the pronunciation; empty lists if it is not trained on
+    weights: list[float]
+
+    def every(self, step: int) -> "Speech":
+        """Return each `step`-th utterance."""
+        return Speech(
+            self.cuts[::step], self.tokens[::step], self.phones[::step], self.weights[::step]
+        )
+
+    @property
+    def durations(self) -> list[float]:
+        return [cut.duration for cut in self.cuts]
+
+    @property
+    def hours(self) -> float:
+        return sum(self.durations) / 3600
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -33,6 +60,8 @@ class Batch:
     feature_lengths: Tensor  # (B,)
     targets: Tensor  # (B, U), or (B, C) when pre-training
     target_lengths: Tensor  # (B,)
+    phones: Tensor  # (B, P) the pronunciation, without silences; empty if it is not trained on
+    phone_lengths: Tensor  # (B,)
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(
@@ -41,6 +70,8 @@ class Batch:
             self.feature_lengths.to(device),
             self.targets.to(device),
             self.target_lengths.to(device),
+            self.phones.to(device),
+            self.phone_lengths.to(device),
         )
 
 
@@ -51,6 +82,7 @@ class Example:
     id: str
     features: NDArray[np.float32]  # (T, 80)
     targets: Tensor  # (U,) or (C,)
+    phones: Tensor  # (P,)
 
 
 class SpeechDataset(Dataset[Example]):
@@ -60,23 +92,27 @@ class SpeechDataset(Dataset[Example]):
 
     def __init__(
         self,
-        cuts: Sequence[MonoCut],
-        tokens: Sequence[Sequence[int]],
+        speech: Speech,
         cache: FeatureCache,
         mean: NDArray[np.float32],
         augmentation: AugmentationConfig | None = None,
         seed: int = 0,
     ) -> None:
-        self.cuts, self.tokens, self.cache, self.mean = cuts, tokens, cache, mean
+        self.speech, self.cache, self.mean = speech, cache, mean
         self.augmentation, self.seed = augmentation, seed
 
     def __len__(self) -> int:
-        return len(self.cuts)
+        return len(self.speech.cuts)
 
     def __getitem__(self, draw: Draw) -> Example:
-        identifier = self.cuts[draw.index].id
+        identifier = self.speech.cuts[draw.index].id
         features, rate = self._augmented(self.cache[identifier], identifier, draw.epoch)
-        return Example(identifier, features, self._targets(draw.index, features, rate))
+        return Example(
+            identifier,
+            features,
+            self._targets(draw.index, features, rate),
+            torch.tensor(self.speech.phones[draw.index], dtype=torch.int64),
+        )
 
     def _augmented(
         self, features: NDArray[np.float32], identifier: str, epoch: int
@@ -87,7 +123,7 @@ class SpeechDataset(Dataset[Example]):
         return augment(features, self.augmentation, self.mean, generator)
 
     def _targets(self, index: int, features: NDArray[np.float32], rate: float) -> Tensor:
-        return torch.tensor(self.tokens[index], dtype=torch.int64)
+        return torch.tensor(self.speech.tokens[index], dtype=torch.int64)
 
 
 class PhoneDataset(SpeechDataset):
@@ -96,22 +132,24 @@ class PhoneDataset(SpeechDataset):
     padding = IGNORED_LABEL
 
     def _targets(self, index: int, features: NDArray[np.float32], rate: float) -> Tensor:
-        phones = [(symbol, end / rate) for symbol, end in phones_of(self.cuts[index])]
+        phones = [(symbol, end / rate) for symbol, end in phones_of(self.speech.cuts[index])]
         return torch.from_numpy(frame_labels(phones, (len(features) - 3) // SUBSAMPLING))
 
 
 def collate(examples: list[Example], padding: int) -> Batch:
     """Pad the utterances of a batch to the longest of them."""
+
+    def padded(sequences: list[Tensor], value: int = 0) -> Tensor:
+        return pad_sequence(sequences, batch_first=True, padding_value=value)
+
     return Batch(
         ids=[example.id for example in examples],
-        features=torch.nn.utils.rnn.pad_sequence(
-            [torch.from_numpy(example.features) for example in examples], batch_first=True
-        ),
+        features=padded([torch.from_numpy(example.features) for example in examples]),
         feature_lengths=torch.tensor([len(example.features) for example in examples]),
-        targets=torch.nn.utils.rnn.pad_sequence(
-            [example.targets for example in examples], batch_first=True, padding_value=padding
-        ),
+        targets=padded([example.targets for example in examples], padding),
         target_lengths=torch.tensor([len(example.targets) for example in examples]),
+        phones=padded([example.phones for example in examples]),
+        phone_lengths=torch.tensor([len(example.phones) for example in examples]),
     )
 
 
@@ -130,7 +168,9 @@ def trainable(
             continue  # its audio could not be decoded; already counted
         ids = tokenizer.encode(cut.supervisions[0].text)
         frames = (cache.num_frames(cut.id) / fastest - 3) // SUBSAMPLING
-        if frames <= len(ids):
+        if abs(cache.duration(cut.id) - cut.duration) > DURATION_TOLERANCE_S:
+            rejections.add("audio shorter or longer than its row says", cut.id)
+        elif frames <= len(ids):
             rejections.add("fewer frames than tokens", cut.id)
         else:
             kept.append(cut)

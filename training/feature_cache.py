@@ -18,8 +18,8 @@ from rich.progress import track
 
 from asr.audio import StreamingResampler, read_blocks
 from asr.bundle import StreamingConfig
-from asr.errors import AsrError
-from asr.features import FRAME_SHIFT, FeatureConfig, compute_features
+from asr.errors import AsrError, CorpusError
+from asr.features import FRAME_SHIFT, SAMPLE_RATE, FeatureConfig, compute_features
 from training.corpus import Rejections
 
 
@@ -38,6 +38,7 @@ class FeatureCache:
         self._folder = folder
         self._bins = FeatureConfig().num_mel_bins
         self._extents = self._read_index()
+        self._check_size()
         self._frames: NDArray[np.float16] | None = None
 
     def __contains__(self, identifier: str) -> bool:
@@ -46,20 +47,26 @@ class FeatureCache:
     def __getitem__(self, identifier: str) -> NDArray[np.float32]:
         extent = self._extents[identifier]
         if self._frames is None:
-            self._frames = np.memmap(self._data_path, np.float16, "r").reshape(-1, self._bins)
+            shape = (self._total_frames(), self._bins)
+            self._frames = np.memmap(self._data_path, np.float16, "r", shape=shape)
         return np.array(self._frames[extent.start : extent.start + extent.frames], np.float32)
 
     def num_frames(self, identifier: str) -> int:
         return self._extents[identifier].frames
 
+    def duration(self, identifier: str) -> float:
+        """Return the seconds of audio that the frames were computed from, without the padding."""
+        frames = self.num_frames(identifier) - StreamingConfig().tail_padding_frames
+        return frames * FRAME_SHIFT / SAMPLE_RATE
+
     def add(self, cuts: Iterable[MonoCut], rejections: Rejections, processes: int) -> None:
         """Compute what is missing. Audio that can't be decoded goes to `rejections`."""
-        missing = [cut for cut in cuts if cut.id not in self._extents]
+        missing = list({cut.id: cut for cut in cuts if cut.id not in self._extents}.values())
         if not missing:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         self._frames = None
-        start = sum(extent.frames for extent in self._extents.values())
+        start = self._total_frames()
         with (
             self._data_path.open("ab") as data,
             self._index_path.open("a", encoding="utf-8") as index,
@@ -104,6 +111,18 @@ class FeatureCache:
                 extents[identifier] = Extent(start, frames)
         return extents
 
+    def _total_frames(self) -> int:
+        return max((e.start + e.frames for e in self._extents.values()), default=0)
+
+    def _check_size(self) -> None:
+        expected = self._total_frames() * self._bins * 2
+        size = self._data_path.stat().st_size if self._data_path.exists() else 0
+        if size < expected:
+            raise CorpusError(
+                f"{self._data_path}: {size} bytes, but its index speaks of {expected}; "
+                f"remove {self._folder} to compute the features again"
+            )
+
 
 def utterance_features(audio: str | Path) -> NDArray[np.float32]:
     """Return the frames `(T, 80)` of a recording, padded at its end as a stream pads it."""
@@ -114,7 +133,7 @@ def utterance_features(audio: str | Path) -> NDArray[np.float32]:
         blocks.append(resampler.accept(samples))
     if resampler:
         blocks.append(resampler.finish())
-    tail = np.zeros(StreamingConfig().tail_padding_frames * FRAME_SHIFT, np.float32)
+    tail = np.zeros(StreamingConfig().tail_samples, np.float32)
     return compute_features(np.concatenate([*blocks, tail]))
 
 

@@ -5,7 +5,6 @@ encoder already tells phones apart does not.
 """
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -13,12 +12,11 @@ from training.dataset import IGNORED_LABEL, Batch
 from training.model import Transducer
 from training.recipe import ScheduleConfig, StreamingTrainingConfig
 from training.streaming_draw import draw_streaming
-from training.synthesis import PHONES
 from training.task import StepClock, Task
 
 
 class PhoneTask(Task):
-    """Cross entropy of frame-wise phones; trains the encoder alone."""
+    """Cross entropy of frame-wise phones; trains the lower blocks of the encoder and its head."""
 
     def __init__(
         self,
@@ -31,11 +29,12 @@ class PhoneTask(Task):
         super().__init__(schedule, clock, seed)
         self.model = model
         self.streaming = streaming
-        self.phones = nn.Linear(model.config.joiner_dim, len(PHONES))
-        for part in (model.predictor, model.joiner, model.ctc):
-            part.requires_grad_(False)
-        for part in (model.simple_encoder, model.simple_predictor):
-            part.requires_grad_(False)
+        model.requires_grad_(False)
+        for part in self._trained():
+            part.requires_grad_(True)
+
+    def _trained(self) -> list[nn.Module]:
+        return [self.model.encoder.subsampling, self.model.encoder.blocks, self.model.phones]
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         generator = np.random.default_rng([self.seed, self.global_step, self.global_rank])
@@ -48,7 +47,7 @@ class PhoneTask(Task):
 
     def _logits(self, batch: Batch, chunk: int | None, left: int | None) -> tuple[Tensor, Tensor]:
         out = self.model.encode(batch.features, batch.feature_lengths, chunk, left)
-        return self.phones(out.frames).float().flatten(0, 1), batch.targets.flatten()
+        return self.model.phones(out.phonetic).float().flatten(0, 1), batch.targets.flatten()
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         streaming = self.streaming
@@ -60,7 +59,7 @@ class PhoneTask(Task):
         weight = int(real.sum())
         self.log("frame_accuracy", accuracy, batch_size=weight, sync_dist=True, prog_bar=True)
 
-    @torch.no_grad()
-    def encoder_state(self) -> dict[str, Tensor]:
-        """Weights for the encoder of stage two."""
-        return {name: value.clone() for name, value in self.model.encoder.state_dict().items()}
+    def phonetic_state(self) -> dict[str, Tensor]:
+        """Return the weights of what was trained, by their names in the model."""
+        trained = {name for name, value in self.model.named_parameters() if value.requires_grad}
+        return {k: v.clone() for k, v in self.model.state_dict().items() if k in trained}

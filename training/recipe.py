@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ import yaml
 from asr.errors import RecipeError
 from training.model import SIZES
 
+_EXPONENT = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+")
+"""A number such as 1e-3; PyYAML takes it for a text, because it has no point."""
+
 
 @dataclass(frozen=True)
 class SourceConfig:
@@ -21,6 +25,9 @@ class SourceConfig:
     manifests: str  # glob of JSONL manifests, relative to the data folder
     split: str = "train"  # rows of this split are used
     weight: float = 1.0  # how often an epoch holds each utterance; 0.5: a random half of them
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "weight")
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,9 @@ class DevSetConfig:
     split: str = "dev"
     limit: int = 120  # utterances used by the validations during training
 
+    def __post_init__(self) -> None:
+        _require_positive(self, "limit")
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -42,6 +52,14 @@ class DataConfig:
     phones: tuple[SourceConfig, ...] = ()  # synthetic speech with phone times, for pre-training
     max_duration: float = 30.0  # s; longer utterances are skipped and counted
     min_duration: float = 0.2  # s
+
+    def __post_init__(self) -> None:
+        for name in ("train", "dev"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty; expected at least one set of manifests")
+        names = [dev.name for dev in self.dev]
+        if len(set(names)) < len(names):
+            raise ValueError(f"dev has sets named {', '.join(names)}; each needs its own name")
 
 
 @dataclass(frozen=True)
@@ -57,6 +75,10 @@ class AugmentationConfig:
     frequency_mask_bins: int = 16  # widest mask
     time_masks_per_10s: float = 3.0
     time_mask_frames: int = 30  # widest mask, of 10 ms frames
+
+    def without_masks(self) -> "AugmentationConfig":
+        """For targets with a time of their own: nobody can tell a phone that is masked."""
+        return dataclasses.replace(self, frequency_masks=0, time_masks_per_10s=0.0)
 
 
 @dataclass(frozen=True)
@@ -74,6 +96,11 @@ class ScheduleConfig:
     validate_every_hours: float = 20.0  # audio between two validations
     checkpoint_minutes: float = 5.0
 
+    def __post_init__(self) -> None:
+        _require_positive(self, "hours", "batch_seconds", "learning_rate", "validate_every_hours")
+        if not 0 <= self.average_decay < 1:
+            raise ValueError(f"average_decay is {self.average_decay}; expected 0 to 1, without 1")
+
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -83,6 +110,7 @@ class LossConfig:
     fastemit: float = 0.005  # arXiv 2010.11148
     band: int = 5  # predictor positions per frame in the pruned lattice
     simple_weight: float = 0.5  # of the cheap lattice, after the ramp
+    phone_weight: float = 0.0  # of phone CTC on the lower blocks (needs flite); 0: none
     ramp_hours: float = 6.0  # audio over which the pruned loss grows from 0.1 to 1
 
 
@@ -117,9 +145,20 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
-            raise RecipeError(f"size is {self.size!r}; expected one of {', '.join(SIZES)}")
+            raise ValueError(f"size is {self.size!r}; expected one of {', '.join(SIZES)}")
         if self.precision not in ("auto", "32", "bf16"):
-            raise RecipeError(f"precision is {self.precision!r}; expected auto, 32 or bf16")
+            raise ValueError(f"precision is {self.precision!r}; expected auto, 32 or bf16")
+        if Path(self.name).name != self.name:
+            raise ValueError(f"name is {self.name!r}; expected the name of one folder")
+        if self.pretrain and not self.data.phones:
+            raise ValueError("pretrain needs data.phones: synthetic speech with phone times")
+        _require_positive(self, "vocab_size", "processes")
+
+
+def _require_positive(config: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise ValueError(f"{name} is {getattr(config, name)}; expected more than 0")
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -128,7 +167,7 @@ def load_recipe(path: Path) -> Recipe:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path}: the recipe can't be read ({error.strerror})") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not a YAML file: {error}") from error
     recipe = _build(Recipe, content, str(path), "")
     assert isinstance(recipe, Recipe)
@@ -148,6 +187,8 @@ def _build(kind: Any, value: Any, path: str, where: str) -> Any:
     if origin is tuple:
         return _build_tuple(arguments, value, path, where)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is float and isinstance(value, str) and _EXPONENT.fullmatch(value):
         return float(value)
     if kind is str and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -173,9 +214,11 @@ def _build_dataclass(kind: type, value: dict[str, Any], path: str, where: str) -
         )
         if name not in value and not optional:
             raise RecipeError(f"{path}: key {(where + '.' + name).lstrip('.')!r} is missing")
-    return kind(
-        **{k: _build(hints[k], v, path, f"{where}.{k}".lstrip(".")) for k, v in value.items()}
-    )
+    values = {k: _build(hints[k], v, path, f"{where}.{k}".lstrip(".")) for k, v in value.items()}
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise RecipeError(f"{path}: {where + ': ' if where else ''}{error}") from error
 
 
 def _build_tuple(arguments: tuple[Any, ...], value: Any, path: str, where: str) -> Any:

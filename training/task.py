@@ -20,7 +20,8 @@ class StepClock:
     step_seconds: float  # audio in one step of all processes, on average
 
     def steps(self, hours: float) -> int:
-        return round(hours * 3600 / self.step_seconds)
+        """Return the steps, at least one, in which so much audio is seen."""
+        return max(1, round(hours * 3600 / self.step_seconds))
 
     def hours(self, steps: int) -> float:
         return steps * self.step_seconds / 3600
@@ -59,6 +60,11 @@ class Task(lightning.LightningModule):
         for name, value in parts.items():
             self.log(name, value.detach() / weight)
         return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        # Told to stop, Lightning validates first: the finished model is always scored.
+        if self.trainer.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = True
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int

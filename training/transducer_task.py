@@ -8,7 +8,7 @@ from torch.nn import functional
 from training.dataset import Batch
 from training.decoding import greedy_search
 from training.loss import band_targets, ctc_loss, gather_band, transducer_loss
-from training.model import Transducer
+from training.model import EncoderOutput, Transducer
 from training.model.config import BLANK_ID
 from training.recipe import LossConfig, ScheduleConfig, StreamingTrainingConfig
 from training.streaming_draw import draw_streaming
@@ -32,6 +32,7 @@ class TransducerTask(Task):
         super().__init__(schedule, clock, seed)
         self.model, self.tokenizer = model, tokenizer
         self.loss, self.streaming = loss, streaming
+        model.phones.requires_grad_(bool(loss.phone_weight))
         self.hypotheses: dict[str, str] = {}
         """Texts of the running validation by utterance id."""
 
@@ -58,10 +59,19 @@ class TransducerTask(Task):
             batch.target_lengths,
         )
         pruned_weight, simple_weight = self._ramp()
-        simple, pruned, ctc = parts.simple.sum(), parts.pruned.sum(), ctc.sum()
+        simple, pruned = parts.simple.sum(), parts.pruned.sum()
+        ctc = ctc.sum()
+        log = {"pruned": pruned, "simple": simple, "ctc": ctc}
         total = pruned_weight * pruned + simple_weight * simple + self.loss.ctc_weight * ctc
-        weight = batch.target_lengths.sum().float()
-        return total, weight, {"pruned": pruned, "simple": simple, "ctc": ctc}
+        if self.loss.phone_weight:
+            log["phones"] = self._phone_loss(encoded, batch)
+            total = total + self.loss.phone_weight * log["phones"]
+        return total, batch.target_lengths.sum().float(), log
+
+    def _phone_loss(self, encoded: EncoderOutput, batch: Batch) -> Tensor:
+        """CTC of the pronunciation; silence, which the head knows from stage one, is its blank."""
+        log_probs = functional.log_softmax(self.model.phones(encoded.phonetic).float(), dim=-1)
+        return ctc_loss(log_probs, batch.phones, encoded.lengths, batch.phone_lengths).sum()
 
     def _join_band(
         self, encoder_out: Tensor, predicted: Tensor, targets: Tensor, starts: Tensor

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
+PHONES = {"red": "r", "green": "g", "blue": "b", "white": "w", "black": "k"}
+
 WORDS = {"red": 300, "green": 600, "blue": 1200, "white": 2400, "black": 4800}
 """Each word is a tone that rises by half; its frequency in Hz."""
 
@@ -21,6 +23,15 @@ def speak(text: str, seed: int) -> np.ndarray:
         parts += [0.2 * np.sin(2 * np.pi * np.cumsum(hertz) / 16_000), np.zeros(1600)]
     samples = np.concatenate(parts)
     return (samples + generator.normal(0, 0.003, len(samples))).astype(np.float32)
+
+
+def phone_times(text: str) -> list[tuple[str, float]]:
+    """One phone for each word of `speak`, and the silences, with end times in s."""
+    phones = [("pau", 0.1)]
+    for number, word in enumerate(text.split()):
+        start = 0.1 + 0.4 * number
+        phones += [(PHONES[word], start + 0.3), ("pau", start + 0.4)]
+    return phones
 
 
 def write_corpus(folder: Path, split: str, texts: list[str]) -> Path:
@@ -39,6 +50,7 @@ def write_corpus(folder: Path, split: str, texts: list[str]) -> Path:
                 "audio": f"{name}.flac",
                 "duration": len(samples) / 16_000,
                 "text": text,
+                "phones": phone_times(text),
             }
             rows.write(json.dumps(row) + "\n")
     return manifest

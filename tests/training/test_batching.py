@@ -43,6 +43,13 @@ def test_weights_repeat_and_thin_out() -> None:
     assert half != [i for s in plan(weight=0.5).epoch(1) for b in s for i in b]
 
 
+def test_an_epoch_that_leaves_everything_out_is_passed_over() -> None:
+    single = BatchPlan([3.0], [0.5], 40.0, seed=1)
+    assert [] in [single.epoch(epoch) for epoch in range(8)]
+    assert [[draw.index for draw in step] for step in StepSampler(single, 0, 4)] == [[0]] * 4
+    assert single.step_seconds() > 0
+
+
 def test_epochs_differ_and_repeat_exactly() -> None:
     assert plan().epoch(0) == plan().epoch(0)
     assert plan().epoch(0) != plan().epoch(1)

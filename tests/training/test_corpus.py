@@ -50,19 +50,44 @@ def test_bad_rows_are_counted_by_reason_and_named(tmp_path: Path) -> None:
         {"id": "endless", **good, "duration": 1e6},
         {"id": "negative", **good, "duration": -1},
         {"id": "no-key", "audio": "train-0.flac"},
+        {"id": "no-times", **good, "phones": [["b"]]},
         "{not json",
         "[1, 2]",
         {"id": "other-split", **good, "split": "test"},
+        "",
     )
     rejections = Rejections()
     cuts = read_cuts(tmp_path, "a/*.jsonl", "train", rejections)
     assert [cut.id for cut in cuts] == ["train-0"]
     report = "\n".join(rejections.lines())
-    assert sum(rejections.counts.values()) == 7, "another split is no fault"
+    assert sum(rejections.counts.values()) == 8, "another split or an empty line is no fault"
     assert "skipped 1 (missing audio), such as no-audio" in report
     assert "skipped 1 (empty text), such as no-text" in report
     assert "skipped 2 (duration outside 0.2 to 30 s), such as endless, negative" in report
     assert "a/manifest.jsonl:6" in report, "a row without id is named by its line"
+
+
+def test_a_text_may_hold_a_separator_of_lines(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path / "a", "train", ["red"])
+    row = {"id": "x", "audio": "train-0.flac", "duration": 0.5, "text": "red\u2028blue"}
+    add_rows(manifest, json.dumps(row, ensure_ascii=False))
+    rejections = Rejections()
+    _, cut = read_cuts(tmp_path, "a/*.jsonl", "train", rejections)
+    assert not rejections.counts
+    assert cut.supervisions[0].text == "red blue"
+
+
+def test_an_utterance_in_two_sources_is_counted_once() -> None:
+    rejections = Rejections()
+    for name in ("a", "b", "a"):
+        rejections.add("missing audio", name)
+    assert list(rejections.lines()) == ["skipped 2 (missing audio), such as a, b"]
+
+
+def test_a_manifest_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(CorpusError, match=r"bad\.jsonl: can't be read as a manifest"):
+        read_cuts(tmp_path, "bad.jsonl", "train", Rejections())
 
 
 def test_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:
@@ -80,6 +105,7 @@ def test_undecodable_audio_and_too_many_tokens_are_left_out(tmp_path: Path) -> N
         manifest,
         {"id": "broken", "audio": "noise.flac", "duration": 1.0, "text": "red"},
         {"id": "dense", "audio": "train-0.flac", "duration": 0.9, "text": "red green blue " * 9},
+        {"id": "cut-off", "audio": "train-0.flac", "duration": 9.0, "text": "red green"},
     )
     rejections = Rejections()
     cuts = read_cuts(tmp_path, "a/*.jsonl", "train", rejections)
@@ -92,7 +118,8 @@ def test_undecodable_audio_and_too_many_tokens_are_left_out(tmp_path: Path) -> N
     assert tokenizer.decode(tokens[0]) == "red green"
     assert rejections.counts["audio that can't be decoded"] == 1
     assert rejections.counts["fewer frames than tokens"] == 1
-    assert "broken" in rejections.examples["audio that can't be decoded"][0]
+    assert rejections.counts["audio shorter or longer than its row says"] == 1
+    assert "(audio that can't be decoded), such as broken" in "\n".join(rejections.lines())
 
 
 def test_blank_and_unknown_come_first(tmp_path: Path) -> None:

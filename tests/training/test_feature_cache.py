@@ -7,7 +7,8 @@ import pytest
 import soundfile
 
 from asr.bundle import StreamingConfig
-from asr.features import FRAME_SHIFT, compute_features
+from asr.errors import CorpusError
+from asr.features import compute_features
 from tests.training.conftest import speak, write_corpus
 from training.corpus import Rejections, read_cuts
 from training.feature_cache import FeatureCache, utterance_features
@@ -24,7 +25,7 @@ def cuts(tmp_path: Path) -> list:
 def test_features_are_those_of_the_padded_recording(tmp_path: Path, cuts: list) -> None:
     cache = FeatureCache(tmp_path / "cache")
     cache.add(cuts, Rejections(), processes=1)
-    tail = np.zeros(StreamingConfig().tail_padding_frames * FRAME_SHIFT, np.float32)
+    tail = np.zeros(StreamingConfig().tail_samples, np.float32)
     for cut, text, number in zip(cuts, TEXTS, range(3), strict=True):
         expected = compute_features(np.concatenate([speak(text, number), tail]))
         assert cache.num_frames(cut.id) == len(expected)
@@ -56,3 +57,30 @@ def test_a_cache_cut_short_by_a_kill_goes_on(tmp_path: Path, cuts: list) -> None
     for cut in cuts:
         np.testing.assert_array_equal(FeatureCache(folder)[cut.id], whole[cut.id])
     assert (folder / "features.f16").read_bytes() == (tmp_path / "whole/features.f16").read_bytes()
+
+
+def test_a_row_that_stands_twice_does_not_spoil_what_comes_after(
+    tmp_path: Path, cuts: list
+) -> None:
+    folder = tmp_path / "cache"
+    FeatureCache(folder).add([cuts[0], cuts[0], cuts[1]], Rejections(), processes=1)
+    expected = FeatureCache(folder)[cuts[1].id]
+    FeatureCache(folder).add(cuts, Rejections(), processes=1)
+    np.testing.assert_array_equal(FeatureCache(folder)[cuts[1].id], expected)
+
+
+def test_frames_without_a_line_do_not_hinder_reading(tmp_path: Path, cuts: list) -> None:
+    folder = tmp_path / "killed"
+    FeatureCache(folder).add(cuts[:1], Rejections(), processes=1)
+    with (folder / "features.f16").open("ab") as data:
+        data.write(b"\1" * 1233)
+    assert len(FeatureCache(folder)[cuts[0].id]) == FeatureCache(folder).num_frames(cuts[0].id)
+
+
+def test_missing_frames_are_an_error_and_not_silence(tmp_path: Path, cuts: list) -> None:
+    folder = tmp_path / "cut"
+    FeatureCache(folder).add(cuts, Rejections(), processes=1)
+    data = folder / "features.f16"
+    data.write_bytes(data.read_bytes()[:-160])
+    with pytest.raises(CorpusError, match=r"remove .* to compute the features again"):
+        FeatureCache(folder)

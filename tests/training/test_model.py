@@ -11,6 +11,7 @@ from training.model import (
     sized,
     subsampled_lengths,
 )
+from training.synthesis import PHONES
 
 CONFIG = ModelConfig(vocab_size=30, dim=64, layers=3, conv_kernel=7)
 LEFT = 12
@@ -45,7 +46,8 @@ def stream(model: Transducer, features: torch.Tensor, chunk: int) -> torch.Tenso
 @pytest.mark.parametrize("chunk", [4, 8, 16])
 @torch.no_grad()
 def test_a_stream_equals_the_whole_utterance(model: Transducer, chunk: int) -> None:
-    for length in range(4 * 3 * chunk, 4 * 4 * chunk + 4):
+    # Every length modulo the chunk.
+    for length in range(4 * 2 * chunk + 3, 4 * 3 * chunk + 3):
         features = torch.randn(1, length, 80, dtype=model.ctc.weight.dtype)
         whole = model.encode(features, torch.tensor([length]), chunk, LEFT).frames
         assert (stream(model, features, chunk) - whole).abs().max() <= tolerance(model)
@@ -136,6 +138,37 @@ def test_the_predictor_sees_two_tokens_and_no_more(model: Transducer) -> None:
     other = model.predictor(torch.tensor([[9, 6, 7, 8]]))
     assert not torch.equal(first[:, 0], other[:, 0])
     assert torch.equal(first[:, 1:], other[:, 1:])
+
+
+@torch.no_grad()
+def test_the_phone_head_hears_the_lower_blocks_alone() -> None:
+    torch.manual_seed(0)
+    config = ModelConfig(vocab_size=30, dim=64, layers=3, conv_kernel=7, phone_layers=2)
+    model = Transducer(config).eval()
+    features, lengths = torch.randn(1, 103, 80), torch.tensor([103])
+    before = model.encode(features, lengths)
+    for weight in model.encoder.blocks[2].parameters():
+        weight.add_(1.0)
+    after = model.encode(features, lengths)
+    assert torch.equal(before.phonetic, after.phonetic)
+    assert not torch.equal(before.frames, after.frames)
+
+
+def test_the_phone_head_has_the_phones_of_the_synthesiser() -> None:
+    assert ModelConfig(vocab_size=30).num_phones == len(PHONES)
+
+
+@torch.no_grad()
+def test_quiet_heads_say_nearly_always_blank() -> None:
+    model = Transducer(CONFIG)
+    model.quiet_heads()
+    encoder_out, predicted = torch.randn(50, 256), torch.randn(50, 256)
+    for blank in (
+        model.joiner(encoder_out, predicted)[:, 0].exp(),
+        model.ctc(encoder_out).softmax(-1)[:, 0],
+        (model.simple_encoder(encoder_out) + model.simple_predictor(predicted)).softmax(-1)[:, 0],
+    ):
+        assert (blank - 5 / 6).abs().max() < 0.15
 
 
 def test_sizes_have_the_parameters_they_claim() -> None:

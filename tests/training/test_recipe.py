@@ -46,11 +46,35 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
         ("augmentation: {stretch: [1.0]}", r"stretch has 1 values; expected 2"),
         ("augmentation: {stretch: 1.0}", r"stretch is 1.0; expected a list"),
         ("loss: 3", "loss is 3; expected keys and values"),
+        ("vocab_size: 0", "vocab_size is 0; expected more than 0"),
+        ("pretrain: {hours: 0}", "pretrain: hours is 0.0; expected more than 0"),
+        ("pretrain: {hours: 1}", "pretrain needs data.phones"),
+        ("pretrain: {hours: 1, average_decay: 1}", "average_decay is 1.0; expected 0 to 1"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, addition: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe(write(tmp_path, MINIMAL + addition + "\n"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("weight: 2", "weight: 0", r"data.train\[0\]: weight is 0.0; expected more than 0"),
+        ("name: test", "name: ../test", "name is '../test'; expected the name of one folder"),
+        ("dev: [", "dev: [{name: a, manifests: b}, ", "dev has sets named a, a"),
+        ('  dev: [{name: a, manifests: "a/*.jsonl"}]', "  dev: []", "data: dev is empty"),
+    ],
+)
+def test_what_can_not_be_trained_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in MINIMAL
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(write(tmp_path, MINIMAL.replace(old, new)))
+
+
+def test_a_number_may_have_an_exponent_and_no_point(tmp_path: Path) -> None:
+    text = MINIMAL.replace("hours: 1", "hours: 1, learning_rate: 1e-3")
+    assert load_recipe(write(tmp_path, text)).train.learning_rate == 1e-3
 
 
 def test_missing_keys_and_files_are_named(tmp_path: Path) -> None:
@@ -62,3 +86,6 @@ def test_missing_keys_and_files_are_named(tmp_path: Path) -> None:
         load_recipe(tmp_path / "absent.yaml")
     with pytest.raises(RecipeError, match="not a YAML file"):
         load_recipe(write(tmp_path, "a: [1"))
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(RecipeError, match="not a YAML file"):
+        load_recipe(tmp_path / "binary.yaml")

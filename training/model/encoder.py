@@ -16,6 +16,7 @@ class EncoderOutput(NamedTuple):
     frames: Tensor  # (B, C, joiner_dim)
     lengths: Tensor  # (B,) real frames in each utterance
     state: EncoderState  # for the next call of the same streams
+    phonetic: Tensor  # (B, C, D) what the first `phone_layers` blocks make of it
 
 
 class FeedForward(nn.Module):
@@ -112,6 +113,8 @@ class ConformerEncoder(nn.Module):
             x, attention_cache, conv_cache = block(
                 x, attention_past[layer], conv_past[layer], mask, positions
             )
+            if layer < self.config.phone_layers:
+                phonetic = x
             attention_caches.append(attention_cache)
             conv_caches.append(conv_cache)
         count = (valid_left + frames).clamp(max=left_rows)
@@ -123,7 +126,7 @@ class ConformerEncoder(nn.Module):
         )
         if lengths is None:
             lengths = torch.full_like(state.processed_frames, frames)
-        return EncoderOutput(self.output(x), lengths, next_state)
+        return EncoderOutput(self.output(x), lengths, next_state, phonetic)
 
     def _unfold(self, rows: Tensor) -> Tensor:
         """`(L, (k-1)/2, N, 2D)` of the exported layout -> `(L, N, k-1, D)`."""

@@ -19,8 +19,9 @@ BLANK_SHARE = 5.0
 class Transducer(nn.Module):
     """A streaming Conformer-transducer.
 
-    encoder, predictor and joiner are exported. `ctc` is the auxiliary CTC head; `simple_encoder`
-    and `simple_predictor` make the cheap lattice that picks the band of the pruned loss.
+    encoder, predictor and joiner are exported. `ctc` is the auxiliary CTC head; `phones` tells
+    phones apart by the lower blocks of the encoder; `simple_encoder` and `simple_predictor` make
+    the cheap lattice that picks the band of the pruned loss.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -30,6 +31,7 @@ class Transducer(nn.Module):
         self.predictor = StatelessPredictor(config)
         self.joiner = FactorizedJoiner(config)
         self.ctc = nn.Linear(config.joiner_dim, config.vocab_size)
+        self.phones = nn.Linear(config.dim, config.num_phones)
         self.simple_encoder = nn.Linear(config.joiner_dim, config.vocab_size)
         self.simple_predictor = nn.Linear(config.joiner_dim, config.vocab_size)
 
