@@ -10,7 +10,7 @@
         for event in stream.accept(samples, sample_rate=44_100):
             if isinstance(event, asr.Partial):
                 print(event.text)
-    print(stream.finish().words)
+    print(stream.finish().text)
 
 Names are imported when they are first used, so that `import asr` costs a millisecond.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from asr.bundle import Bundle, open_bundle
     from asr.errors import AsrError, AudioError, BundleError
     from asr.recognizer import Recognizer, load
-    from asr.results import Event, Partial, Result, Token, Word
+    from asr.results import Event, Final, Partial, Result, Token, Word
     from asr.stream import Stream
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "Event",
+    "Final",
     "Partial",
     "Recognizer",
     "Result",
@@ -52,6 +53,7 @@ _MODULE_OF = {
     "Bundle": "asr.bundle",
     "BundleError": "asr.errors",
     "Event": "asr.results",
+    "Final": "asr.results",
     "Partial": "asr.results",
     "Recognizer": "asr.recognizer",
     "Result": "asr.results",

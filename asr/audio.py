@@ -5,20 +5,21 @@ Everything here is a stream: a file of any length costs the memory of one block.
 
 import os
 import stat
-import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from asr.containers import mp3_states_length, ogg_is_complete, wav_length_s
 from asr.errors import AudioError
-from asr.features import SAMPLE_RATE
+from asr.features import SAMPLE_RATE, Samples
 
-Samples = NDArray[np.float32]
+Blocks: TypeAlias = Iterator[tuple[Samples, int]]
+"""Blocks of a recording, one after the other, each with its sample rate in Hz."""
 
 FORMATS = "wav, flac, ogg/opus or mp3"
 
@@ -30,25 +31,25 @@ MAX_AMPLITUDE = 16.0
 
 _MAX_BLOCK_VALUES = 1 << 20  # samples times channels: 4 MB, so that many channels stay small
 _COUNT_SLACK_S = 0.1  # mp3 and flac state their length to within a few codec frames
-_STREAMED_WAV = 0x7FFF_0000  # bytes; a writer to a pipe states this or more: the length is unknown
+_UNKNOWN_COUNT = 2**63 - 1  # libsndfile's word for it: a flac that was written to a pipe
 _CONTAINERS = {b"RIFF": "WAV", b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3": "MP3"}
 
 
-def read_blocks(path: str | Path, block_s: float = 0.5) -> Iterator[tuple[Samples, int]]:
+def read_blocks(path: str | Path, block_s: float = 0.5) -> Blocks:
     """Yield the samples of an audio file as `(samples (n,) mono in [-1, 1], sample rate in Hz)`.
 
     Any sample rate; channels are averaged. `block_s` is the length of a block in seconds.
 
     Raises:
         AudioError: no such file, a directory, an empty file, not audio, no samples, NaN or Inf,
-            values far outside [-1, 1], or a file that ends before the length it states. Whatever
-            could be read before the damage has been yielded by then, so a caller that catches the
-            error loses nothing.
+            values far outside [-1, 1], or a file that ends before the length it states (or, of
+            Ogg, before its stream says that it ends). Whatever could be read before the damage has
+            been yielded by then, so a caller that catches the error loses nothing.
     """
     path = Path(path)
     _check_file(path)
     try:
-        file = soundfile.SoundFile(os.fsencode(path))  # as bytes: a name need not be UTF-8
+        file = _ForwardFile(os.fsencode(path))  # as bytes: a name need not be UTF-8
     except (soundfile.SoundFileError, OSError) as error:
         raise AudioError(
             f"{path}: can't be read as audio ({_reason(error)}); expected {FORMATS}"
@@ -76,7 +77,7 @@ def read_blocks(path: str | Path, block_s: float = 0.5) -> Iterator[tuple[Sample
 
 def read_pcm_blocks(
     source: BinaryIO, sample_rate: int = SAMPLE_RATE, block_s: float = 0.5
-) -> Iterator[tuple[Samples, int]]:
+) -> Blocks:
     """Yield raw PCM (16 bit, little-endian, mono) as `read_blocks` does, as soon as it arrives.
 
     Raises:
@@ -173,6 +174,17 @@ class StreamingResampler:
         return self._soxr.resample_chunk(np.empty(0, dtype=np.float32), last=True)
 
 
+class _ForwardFile(soundfile.SoundFile):
+    """A file that is only read onwards.
+
+    soundfile seeks to where it is after each read of a file that it can seek in. That costs a FLAC
+    file half its decoding time, and fails at the end of one whose length is unknown.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 def _peak(samples: NDArray[np.floating]) -> float:
     """Return the largest absolute value, 0 of nothing; NaN and Inf pass through. No copy."""
     return max(-float(samples.min()), float(samples.max())) if len(samples) else 0.0
@@ -237,14 +249,21 @@ def _check_raw(head: bytes) -> None:
 
 
 def _check_complete(path: Path, file: soundfile.SoundFile, count: int) -> None:
-    rate = file.samplerate
-    expected_s = max(file.frames / rate - _COUNT_SLACK_S, _wav_length_s(path))
-    if count / rate < expected_s:
-        stated_s = max(file.frames / rate, _wav_length_s(path))
-        raise AudioError(
-            f"{path}: truncated: its header states {stated_s:.2f} s, {count / rate:.2f} s could "
-            "be read; copy the recording again"
-        )
+    advice = "copy the recording again"
+    read_s = count / file.samplerate
+    if path.is_file():  # a pipe can't be read twice
+        wav_s = wav_length_s(path)
+        stated_s = max(wav_s, _stated_length_s(path, file))
+        if read_s < max(wav_s, stated_s - _COUNT_SLACK_S):
+            raise AudioError(
+                f"{path}: truncated: its header states {stated_s:.2f} s, {read_s:.2f} s could "
+                f"be read; {advice}"
+            )
+        if file.format == "OGG" and not ogg_is_complete(path):
+            raise AudioError(
+                f"{path}: truncated: it ends without an end-of-stream page, {read_s:.2f} s could "
+                f"be read; {advice}"
+            )
     if count == 0:
         raise AudioError(
             f"{path}: no samples in it, says its header; record it again, or if its recorder was "
@@ -252,28 +271,11 @@ def _check_complete(path: Path, file: soundfile.SoundFile, count: int) -> None:
         )
 
 
-def _wav_length_s(path: Path) -> float:
-    """Return the seconds that a WAV header states, 0 for another format or an unknown length.
-
-    libsndfile corrects the length of a truncated WAV file without a word, hence this.
-    """
-    if not path.is_file():  # a pipe can't be read twice
+def _stated_length_s(path: Path, file: soundfile.SoundFile) -> float:
+    """Return the seconds that the decoder takes from the file, 0 where it only guesses them."""
+    if file.frames == _UNKNOWN_COUNT or (file.format == "MP3" and not mp3_states_length(path)):
         return 0.0
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-            return 0.0
-        block_align, rate = 0, 0
-        while len(head := file.read(8)) == 8:
-            chunk, size = struct.unpack("<4sI", head)
-            if chunk == b"data":
-                known = block_align and rate and size < _STREAMED_WAV
-                return size // block_align / rate if known else 0.0
-            body = file.tell()
-            if chunk == b"fmt ":
-                rate, _, block_align = struct.unpack("<4xIIH", file.read(14).ljust(14, b"\0"))
-            file.seek(body + size + size % 2)
-    return 0.0
+    return file.frames / file.samplerate
 
 
 def _reason(error: Exception) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import BundleError
-from asr.features import FeatureConfig
-from asr.schema import SchemaError, check_keys, is_finite, read_dataclass
+from asr.features import FRAME_SHIFT, FeatureConfig
+from asr.schema import SchemaError, check_keys, read_dataclass
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "bundle.json"
@@ -38,9 +38,14 @@ class StreamingConfig:
     """The geometry of streaming: how feature frames become chunks."""
 
     subsampling_factor: int = 4  # feature frames (10 ms) per encoder frame
-    chunk_frames: int = 8  # encoder frames (40 ms) per encoder call
+    chunk_frames: int = 8  # encoder frames (40 ms) per encoder call, unless a stream has its own
     left_context_frames: int = 64  # encoder frames that attention sees behind the chunk
     tail_padding_frames: int = 19  # feature frames of silence that end a stream, as in training
+
+    @property
+    def tail_samples(self) -> int:
+        """The silence that ends a stream, in samples at 16 kHz."""
+        return self.tail_padding_frames * FRAME_SHIFT
 
     def feature_frames(self, chunk_frames: int) -> int:
         """Return how many feature frames a call that gives `chunk_frames` encoder frames takes."""
@@ -66,11 +71,17 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class GraphFiles:
-    """The file names of one precision."""
+    """The graphs of one precision: what runs them, and their file names."""
 
+    engine: str  # such as "onnx"
     encoder: str
     predictor: str
     joiner: str
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """The file names."""
+        return self.encoder, self.predictor, self.joiner
 
 
 @dataclass(frozen=True)
@@ -82,11 +93,19 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class GoldenErrors:
+    """Max abs errors against the golden outputs: those found, or those tolerated."""
+
+    encoder_out: float
+    log_probs: float  # of the joiner, behind the predictor
+
+
+@dataclass(frozen=True)
 class Golden:
     """The self-test: an input, its output on the exporting machine, how far off a device may be."""
 
     file: str
-    tolerance: Mapping[str, float]  # max abs error of the encoder output, by precision
+    tolerance: Mapping[str, GoldenErrors]  # by precision
 
 
 @dataclass(frozen=True)
@@ -225,13 +244,17 @@ def _bundle_from_dict(path: Path, content: dict[str, Any]) -> Bundle:
     )
 
 
-def _tolerances(content: Any) -> dict[str, float]:
-    valid = isinstance(content, dict) and all(
-        is_finite(value) and value > 0 for value in content.values()
-    )
-    if not valid:
-        raise SchemaError(f"golden.tolerance: expected a positive number each, got {content!r}")
-    return {precision: float(value) for precision, value in content.items()}
+def _tolerances(content: Any) -> dict[str, GoldenErrors]:
+    if not isinstance(content, dict):
+        raise SchemaError(f"golden.tolerance: expected an object, got {content!r}")
+    tolerances = {}
+    for precision, errors in content.items():
+        where = f"golden.tolerance.{precision}"
+        tolerance = tolerances[precision] = read_dataclass(GoldenErrors, errors, where)
+        for key, value in asdict(tolerance).items():
+            if value <= 0:
+                raise SchemaError(f"{where}.{key}: expected a positive number, got {value!r}")
+    return tolerances
 
 
 def _check_references(bundle: Bundle) -> None:
@@ -246,7 +269,8 @@ def _check_references(bundle: Bundle) -> None:
             )
     used = {"tokens": bundle.tokens, "golden.file": bundle.golden.file}
     for precision, graphs in bundle.precisions.items():
-        used |= {f"precisions.{precision}.{key}": name for key, name in asdict(graphs).items()}
+        for key in ("encoder", "predictor", "joiner"):
+            used[f"precisions.{precision}.{key}"] = getattr(graphs, key)
     for key, name in used.items():
         if name not in bundle.files:
             raise BundleError(f"{manifest}: {key} names {name!r}, which is not listed in files")
@@ -254,10 +278,9 @@ def _check_references(bundle: Bundle) -> None:
         if precision not in bundle.golden.tolerance:
             raise BundleError(f"{manifest}: golden.tolerance has no {precision!r}")
     for key, size in asdict(bundle.streaming).items():
-        if not 1 <= size <= _MAX_FRAMES:
-            raise BundleError(
-                f"{manifest}: streaming.{key}: expected 1 to {_MAX_FRAMES}, got {size}"
-            )
+        most = MAX_CHUNK_FRAMES if key == "chunk_frames" else _MAX_FRAMES
+        if not 1 <= size <= most:
+            raise BundleError(f"{manifest}: streaming.{key}: expected 1 to {most}, got {size}")
     for key, size in asdict(bundle.model).items():
         if size < 1:
             raise BundleError(f"{manifest}: model.{key}: expected 1 or more, got {size}")
@@ -278,13 +301,12 @@ def _verify_file(path: Path, expected: FileEntry) -> None:
     try:
         if not path.is_file():
             raise BundleError(f"{path}: missing from the bundle; {advice}")
+        size = path.stat().st_size  # first: it costs nothing, the digest reads the file
+        if size != expected.bytes:
+            raise BundleError(f"{path}: {size} bytes, but {expected.bytes} were expected; {advice}")
         found = file_entry(path)
     except OSError as error:
         raise BundleError(f"{path}: can't be read: {error.strerror}") from error
-    if found.bytes != expected.bytes:
-        raise BundleError(
-            f"{path}: {found.bytes} bytes, but {expected.bytes} were expected; {advice}"
-        )
     if found.sha256 != expected.sha256:
         raise BundleError(
             f"{path}: its content was changed (sha256 {found.sha256[:12]}..., expected "

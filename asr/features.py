@@ -5,10 +5,14 @@ same features there. The computation is kaldi-native-fbank's.
 """
 
 from dataclasses import asdict, dataclass
+from typing import TypeAlias
 
 import kaldi_native_fbank as knf
 import numpy as np
 from numpy.typing import NDArray
+
+Samples: TypeAlias = NDArray[np.float32]
+"""Mono audio `(n,)`, full scale [-1, 1]."""
 
 SAMPLE_RATE = 16_000
 """Hz. Audio of any other rate is resampled before it reaches the filter bank."""
@@ -45,7 +49,7 @@ class FilterBank:
         self._fbank = knf.OnlineFbank(_options(self.config))
         self._taken = 0
 
-    def accept(self, samples: NDArray[np.float32]) -> None:
+    def accept(self, samples: Samples) -> None:
         """Take samples `(n,)` in [-1, 1] at the configured rate."""
         if len(samples):
             self._fbank.accept_waveform(self.config.sample_rate, samples)
@@ -65,9 +69,7 @@ class FilterBank:
         return frames
 
 
-def compute_features(
-    samples: NDArray[np.float32], config: FeatureConfig | None = None
-) -> NDArray[np.float32]:
+def compute_features(samples: Samples, config: FeatureConfig | None = None) -> NDArray[np.float32]:
     """Return the frames `(T, num_mel_bins)` of a whole recording `(n,)`."""
     bank = FilterBank(config)
     bank.accept(samples)

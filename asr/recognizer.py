@@ -5,6 +5,7 @@ from pathlib import Path
 
 from asr.audio import read_blocks
 from asr.bundle import MAX_CHUNK_FRAMES, Bundle, builtin_bundle_path, open_bundle
+from asr.decoding.greedy import GreedySearch
 from asr.engines import Engine, open_engine
 from asr.engines.golden import verify_golden
 from asr.errors import AsrError
@@ -16,17 +17,35 @@ class Recognizer:
     """A model, ready to recognise. Streams share its weights and nothing else, so each may run in a
     thread of its own."""
 
-    def __init__(self, bundle: Bundle, engine: Engine, chunk_ms: int) -> None:
-        """Take an open bundle and engine; `load()` does that. Raises AsrError for `chunk_ms`."""
+    def __init__(
+        self, bundle: Bundle, engine: Engine, precision: str, chunk_ms: int | None = None
+    ) -> None:
+        """Take an open bundle, and the engine of one of its precisions; `load()` does that.
+
+        Raises AsrError for `chunk_ms`; None is the bundle's own.
+        """
         self.bundle = bundle
-        self.chunk_ms = chunk_ms
+        self.precision = precision
         self._engine = engine
         self._pieces = bundle.read_tokens()
-        self._streaming = replace(bundle.streaming, chunk_frames=_chunk_frames(bundle, chunk_ms))
+        self._streaming = bundle.streaming
+        if chunk_ms is not None:
+            self._streaming = replace(self._streaming, chunk_frames=_chunk_frames(bundle, chunk_ms))
+
+    @property
+    def chunk_ms(self) -> int:
+        """Audio per encoder call with which streams begin."""
+        return self._streaming.chunk_frames * _frame_ms(self.bundle)
 
     def stream(self) -> Stream:
         """Open a stream for audio that arrives block by block."""
-        return Stream(self._engine, self._pieces, self.bundle.features, self._streaming)
+        return Stream(
+            self._engine,
+            GreedySearch(self._engine),
+            pieces=self._pieces,
+            features=self.bundle.features,
+            streaming=self._streaming,
+        )
 
     def transcribe(self, path: str | Path) -> Result:
         """Recognise an audio file of any length, format and rate, in the memory of one chunk.
@@ -37,14 +56,14 @@ class Recognizer:
         stream = self.stream()
         for samples, sample_rate in read_blocks(path):
             stream.accept(samples, sample_rate)
-        return stream.finish()
+        return stream.finish().result
 
 
 def load(
     path: str | Path | None = None,
     *,
     precision: str = "int8",
-    chunk_ms: int = 320,
+    chunk_ms: int | None = None,
     threads: int = 1,
 ) -> Recognizer:
     """Load a model: the bundle at `path`, or the built-in English one.
@@ -56,7 +75,8 @@ def load(
         path: directory of a bundle.
         precision: "int8", or "fp32" where the bundle has it.
         chunk_ms: audio per encoder call, a multiple of 40 ms up to 10 240. 160, 320 and 640 are
-            trained for: a larger chunk is more accurate and cheaper, and answers later.
+            trained for: a larger chunk is more accurate and cheaper, and answers later. None: what
+            the bundle states.
         threads: of the inference engine. Small models gain nothing from a second.
 
     Raises:
@@ -66,11 +86,11 @@ def load(
     bundle = open_bundle(builtin_bundle_path() if path is None else path)
     engine = open_engine(bundle, precision, threads)
     verify_golden(bundle, engine, precision)
-    return Recognizer(bundle, engine, chunk_ms)
+    return Recognizer(bundle, engine, precision, chunk_ms)
 
 
 def _chunk_frames(bundle: Bundle, chunk_ms: int) -> int:
-    frame_ms = round(bundle.streaming.subsampling_factor * bundle.features.frame_shift_ms)
+    frame_ms = _frame_ms(bundle)
     longest_ms = MAX_CHUNK_FRAMES * frame_ms
     if not frame_ms <= chunk_ms <= longest_ms or chunk_ms % frame_ms:
         raise AsrError(
@@ -78,3 +98,7 @@ def _chunk_frames(bundle: Bundle, chunk_ms: int) -> int:
             "best 160, 320 or 640"
         )
     return chunk_ms // frame_ms
+
+
+def _frame_ms(bundle: Bundle) -> int:
+    return round(bundle.streaming.subsampling_factor * bundle.features.frame_shift_ms)

@@ -1,4 +1,4 @@
-"""What a stream gives back: events while it listens, a result when it ends.
+"""What a stream gives back: partials while it listens, and its result in the final event.
 
 All times are seconds since the stream began. They are the times at which the model emitted the
 tokens (in steps of 40 ms), which follow the speech closely but are not an alignment of it: a word's
@@ -29,21 +29,6 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened while a stream listened."""
-
-    time_s: float  # seconds of audio that the stream had been given when it happened
-
-
-@dataclass(frozen=True, slots=True)
-class Partial(Event):
-    """The transcript grew."""
-
-    text: str  # the whole text so far; later events only append to it
-    new_words: tuple[Word, ...]  # the words that became complete since the last event
-
-
-@dataclass(frozen=True, slots=True)
 class Result:
     """The transcript of a whole stream."""
 
@@ -56,3 +41,35 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain lists and dictionaries, ready for `json.dumps`."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a stream."""
+
+    time_s: float  # seconds of audio that the stream had been given when it happened
+
+
+@dataclass(frozen=True, slots=True)
+class Partial(Event):
+    """The transcript changed.
+
+    The `new_words` of all events of a stream, one after the other, are the words of its result.
+    """
+
+    text: str  # the whole text so far, as the search sees it now
+    stable_text: str  # the part of it, from its beginning, to which later events only append
+    new_words: tuple[Word, ...]  # the words that became complete and stable since the last event
+
+
+@dataclass(frozen=True, slots=True)
+class Final(Event):
+    """The stream ended: its last event."""
+
+    new_words: tuple[Word, ...]  # the words that became complete since the last event
+    result: Result
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return self.result.text

@@ -1,9 +1,9 @@
 """From tokens to text and timed words."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from asr.decoding.greedy import Emission
+from asr.decoding.hypothesis import Emission, Hypothesis
 from asr.results import Result, Token, Word
 
 WORD_START = "▁"
@@ -11,70 +11,109 @@ WORD_START = "▁"
 
 
 class Transcript:
-    """Collects emissions; words come out once they are complete.
+    """Follows the best hypothesis of a search; words come out once they are complete.
 
-    A word is complete when the next one begins, or at `close()`. Everything else in a stream has a
-    fixed size; only the transcript grows, with the text.
+    A word is complete when the next one begins, or at `close()`, and only stable tokens complete
+    words. Everything else in a stream has a fixed size; only the transcript grows, with the text.
+
+    An update costs the tokens that became stable and the unstable ones, however long the stream.
+    Where the text changed, it is copied as a whole: 50 kB after an hour of speech.
     """
 
     def __init__(self, pieces: Sequence[str], frame_s: float) -> None:
         """Take the token table `pieces[id]` and the length of an encoder frame in seconds."""
         self._pieces = pieces
         self._frame_s = frame_s
-        self._tokens: list[Token] = []
-        self._log_probs: list[float] = []
+        self._stable: list[Emission] = []
+        self._unstable: list[Emission] = []
         self._words: list[Word] = []
         self._closed_text = ""  # the complete words
         self._open_text = ""  # the word that may still grow ...
         self._open_from = 0  # ... and the index of its first token
+        self._text = self._stable_text = ""
 
     @property
     def text(self) -> str:
         """The words so far, separated by single spaces, the unfinished one included."""
-        separator = " " if self._closed_text and self._open_text else ""
-        return f"{self._closed_text}{separator}{self._open_text}"
+        return self._text
 
-    def append(self, emissions: Iterable[Emission]) -> tuple[Word, ...]:
-        """Add emissions in the order of their frames; return the words that they completed."""
+    @property
+    def stable_text(self) -> str:
+        """The part of `text`, from its beginning, to which later text is only appended."""
+        return self._stable_text
+
+    def update(self, hypothesis: Hypothesis) -> tuple[Word, ...]:
+        """Follow the search; return the words that became complete."""
         first_new = len(self._words)
-        for emission in emissions:
-            piece = self._pieces[emission.token]
-            if piece.startswith(WORD_START):
-                self._complete_word()
-            self._open_text += piece.removeprefix(WORD_START)
-            time_s = self._seconds(emission.frame)
-            self._tokens.append(Token(piece, time_s, _probability(emission.log_prob)))
-            self._log_probs.append(emission.log_prob)
+        fresh = hypothesis.emissions[len(self._stable) : hypothesis.stable]
+        unstable = list(hypothesis.emissions[hypothesis.stable :])
+        if fresh or unstable != self._unstable:
+            for emission in fresh:
+                self._append(emission)
+            self._unstable = unstable
+            self._write_text()
         return tuple(self._words[first_new:])
 
-    def close(self, duration_s: float) -> Result:
-        """Complete the last word and return the result for `duration_s` seconds of audio."""
+    def close(self, duration_s: float) -> tuple[Result, tuple[Word, ...]]:
+        """Take the hypothesis as final, complete the last word; return the result for `duration_s`
+        seconds of audio, and the words that became complete only now."""
+        first_new = len(self._words)
+        for emission in self._unstable:
+            self._append(emission)
+        self._unstable = []
         self._complete_word()
-        return Result(
-            text=self._closed_text,
+        self._write_text()
+        result = Result(
+            text=self._text,
             words=tuple(self._words),
-            tokens=tuple(self._tokens),
+            tokens=tuple(self._token(emission) for emission in self._stable),
             duration_s=round(duration_s, 6),
-            confidence=_geometric_mean(self._log_probs),
+            confidence=_geometric_mean(self._stable),
         )
+        return result, result.words[first_new:]
+
+    def _append(self, emission: Emission) -> None:
+        piece = self._pieces[emission.token]
+        if piece.startswith(WORD_START):
+            self._complete_word()
+        self._open_text += piece.removeprefix(WORD_START)
+        self._stable.append(emission)
 
     def _complete_word(self) -> None:
         if self._open_text:
             # A piece may be a bare word mark, so the tokens before the first letter belong here.
-            tokens = self._tokens[self._open_from :]
+            emissions = self._stable[self._open_from :]
             word = Word(
                 text=self._open_text,
-                start_s=tokens[0].time_s,
-                end_s=round(tokens[-1].time_s + self._frame_s, 3),
-                confidence=_geometric_mean(self._log_probs[self._open_from :]),
+                start_s=self._seconds(emissions[0].frame),
+                end_s=self._seconds(emissions[-1].frame + 1),
+                confidence=_geometric_mean(emissions),
             )
             self._words.append(word)
-            self._closed_text = self.text
+            self._closed_text = _joined(self._closed_text, self._open_text)
             self._open_text = ""
-        self._open_from = len(self._tokens)
+        self._open_from = len(self._stable)
+
+    def _write_text(self) -> None:
+        closed, word = self._closed_text, self._open_text
+        self._stable_text = _joined(closed, word)
+        for emission in self._unstable:
+            piece = self._pieces[emission.token]
+            if piece.startswith(WORD_START):
+                closed, word = _joined(closed, word), ""
+            word += piece.removeprefix(WORD_START)
+        self._text = _joined(closed, word) if self._unstable else self._stable_text
+
+    def _token(self, emission: Emission) -> Token:
+        piece = self._pieces[emission.token]
+        return Token(piece, self._seconds(emission.frame), _probability(emission.log_prob))
 
     def _seconds(self, frame: int) -> float:
         return round(frame * self._frame_s, 3)
+
+
+def _joined(text: str, word: str) -> str:
+    return f"{text} {word}" if text and word else text or word
 
 
 def _probability(log_prob: float) -> float:
@@ -82,7 +121,7 @@ def _probability(log_prob: float) -> float:
     return min(1.0, math.exp(log_prob))
 
 
-def _geometric_mean(log_probs: Sequence[float]) -> float:
-    if not log_probs:
+def _geometric_mean(emissions: Sequence[Emission]) -> float:
+    if not emissions:
         return 0.0
-    return _probability(math.fsum(log_probs) / len(log_probs))
+    return _probability(math.fsum(item.log_prob for item in emissions) / len(emissions))

@@ -11,18 +11,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from asr.bundle import (
     MANIFEST_NAME,
     Bundle,
     Golden,
+    GoldenErrors,
     ModelConfig,
     StreamingConfig,
     file_entry,
     open_bundle,
 )
-from asr.engines import Engine, Floats, open_engine
-from asr.engines.golden import verify_golden
+from asr.engines import Floats, open_engine
+from asr.engines.golden import encode_by_chunks, verify_golden
 from asr.errors import ExportError
 from export.onnx import Graphs
 from training.model import Transducer
@@ -34,7 +36,7 @@ GOLDEN_CHUNKS = 2
 """The second chunk sees the caches of the first."""
 
 FP32_TOLERANCE = 1e-3
-"""Max abs error of the float encoder output on another machine; an emulated Arm was off by 1e-6."""
+"""Max abs error of a float output on another machine; an emulated Arm was off by 1e-6."""
 
 
 @dataclass(frozen=True)
@@ -134,24 +136,48 @@ def _dimensions(model: Transducer) -> ModelConfig:
 
 
 def _write_golden(draft: Bundle, model: Transducer) -> Golden:
-    """Write the self-test: features like those of speech, and what the encoder makes of them.
+    """Write the self-test: features like those of speech, and what the graphs make of them.
 
     The int8 tolerance is the error of quantization itself: a machine that stays within it loses no
     more to its arithmetic than every machine loses to int8.
     """
-    streaming = draft.streaming
-    features = _speech_like_features(model, streaming)
-    expected = _encode_offline(model, features, streaming)
-    # Always there, so that int8 can be held against it.
-    arrays = {"encoder_out.fp32": expected}
-    tolerance: dict[str, float] = {}
+    features = _speech_like_features(model, draft.streaming)
+    exact = _encode_offline(model, features, draft.streaming)
+    contexts = _contexts(len(exact), model.config.vocab_size)
+    arrays: dict[str, NDArray[Any]] = {
+        "features": features,
+        "contexts": contexts,
+        # Always there, so that int8 can be held against it.
+        "encoder_out.fp32": exact,
+        "log_probs.fp32": _join_offline(model, exact, contexts),
+    }
+    tolerance: dict[str, GoldenErrors] = {}
     for precision in draft.precisions:
-        output = _encode_by_chunks(open_engine(draft, precision), features, streaming)
-        arrays[f"encoder_out.{precision}"] = output
-        error = float(np.abs(output - expected).max())
-        tolerance[precision] = FP32_TOLERANCE if precision == "fp32" else error
-    np.savez(draft.path / GOLDEN, allow_pickle=False, features=features, **arrays)
+        engine = open_engine(draft, precision)
+        encoder_out = encode_by_chunks(engine, features, draft.streaming)
+        log_probs = engine.join(encoder_out, engine.predict(contexts))
+        arrays[f"encoder_out.{precision}"] = encoder_out
+        arrays[f"log_probs.{precision}"] = log_probs
+        tolerance[precision] = GoldenErrors(
+            _tolerance(precision, encoder_out, exact),
+            _tolerance(precision, log_probs, _join_offline(model, encoder_out, contexts)),
+        )
+    np.savez(draft.path / GOLDEN, allow_pickle=False, **arrays)
     return Golden(GOLDEN, tolerance)
+
+
+def _tolerance(precision: str, output: Floats, exact: Floats) -> float:
+    if precision == "fp32":
+        return FP32_TOLERANCE
+    return max(FP32_TOLERANCE, float(np.abs(output - exact).max()))
+
+
+def _contexts(rows: int, vocab_size: int) -> NDArray[np.int64]:
+    """Return contexts `(rows, 2)`: the start of a stream, then a pair of tokens after the other."""
+    tokens = np.arange(rows, dtype=np.int64)
+    contexts = np.stack([tokens - 1, tokens], axis=1)
+    contexts[1:] %= vocab_size
+    return contexts
 
 
 def _speech_like_features(model: Transducer, streaming: StreamingConfig) -> Floats:
@@ -164,19 +190,8 @@ def _speech_like_features(model: Transducer, streaming: StreamingConfig) -> Floa
     return features
 
 
-def _encode_by_chunks(engine: Engine, features: Floats, streaming: StreamingConfig) -> Floats:
-    """Return the encoder output `(GOLDEN_CHUNKS * C, joiner_dim)` of a device."""
-    state, outputs = engine.initial_state(), []
-    for chunk in range(GOLDEN_CHUNKS):
-        start = chunk * streaming.chunk_frames * streaming.subsampling_factor
-        end = start + streaming.feature_frames(streaming.chunk_frames)
-        output, state = engine.encode(features[start:end], state)
-        outputs.append(output)
-    return np.concatenate(outputs)
-
-
 def _encode_offline(model: Transducer, features: Floats, streaming: StreamingConfig) -> Floats:
-    """Return the same output of the model itself, computed at once."""
+    """Return the encoder output `(2C, joiner_dim)` of the model itself, computed at once."""
     with torch.no_grad():
         encoded = model.encode(
             torch.from_numpy(features)[None],
@@ -186,3 +201,11 @@ def _encode_offline(model: Transducer, features: Floats, streaming: StreamingCon
         )
     frames: Floats = encoded.frames[0].numpy()
     return frames
+
+
+def _join_offline(model: Transducer, encoder_out: Floats, contexts: NDArray[np.int64]) -> Floats:
+    """Return the model's log-probabilities of frames, each joined with a context of its own."""
+    with torch.no_grad():
+        predicted = model.predictor(torch.from_numpy(contexts)).squeeze(1)
+        log_probs: Floats = model.joiner(torch.from_numpy(encoder_out), predicted).numpy()
+    return log_probs

@@ -49,7 +49,7 @@ class Graphs:
         names = {name: f"{name}.{precision}.onnx" for name, _ in self.items()}
         for name, graph in self.items():
             (folder / names[name]).write_bytes(graph.SerializeToString(deterministic=True))
-        return GraphFiles(**names)
+        return GraphFiles(engine="onnx", **names)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.options import ChunkMs, Model, Precision
+from asr.cli.options import EXIT_INTERRUPTED, ChunkMs, Model, Precision
 from asr.errors import AsrError
 from asr.evaluation.manifest import Manifest, read_manifests
 
@@ -38,7 +38,7 @@ def evaluate_command(
         typer.Option(min=1, metavar="N", help="Only the first N usable rows of each manifest."),
     ] = None,
     precision: Precision = "int8",
-    chunk_ms: ChunkMs = 320,
+    chunk_ms: ChunkMs = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -50,22 +50,28 @@ def evaluate_command(
 
     The recordings are streamed block by block, one thread, as a program would. Errors are counted
     with sclite's alignment after one normalisation of both texts; RTF leaves out reading the files.
+    Ctrl-C ends it early: what was measured so far is reported, marked as incomplete.
     """
     # Imported here, as everything heavy below, so that the other commands start fast.
     from rich.console import Console
 
     from asr import load
+    from asr.evaluation.envelope import describe_run
 
     if report is not None:
         _check_destination(report)
     manifest = read_manifests(manifests, split, limit)
     recognizer = load(model, precision=precision, chunk_ms=chunk_ms)
+    envelope = describe_run(recognizer, manifests, split, limit)
     console = Console(stderr=True)
     result = _evaluate_with_progress(recognizer, manifest, console)
     _print_skipped(result, console)
     Console().print(_table(result))
     if report is not None:
-        result.write(report)
+        result.write(report, envelope)
+    if not result.complete:
+        console.print("interrupted: the figures are of a part only", style="yellow")
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def _check_destination(report: Path) -> None:
@@ -94,17 +100,20 @@ def _evaluate_with_progress(
         TimeRemainingColumn,
     )
 
-    from asr.evaluation.evaluate import evaluate
+    from asr.evaluation.evaluate import Evaluation
 
+    evaluation = Evaluation(recognizer, skipped=manifest.skipped)
+    complete = True
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
-        task = progress.add_task("utterances", total=len(manifest.utterances))
-        return evaluate(
-            recognizer,
-            manifest.utterances,
-            skipped=manifest.skipped,
-            on_progress=lambda done, _: progress.update(task, completed=done),
-        )
+        try:
+            for utterance in progress.track(manifest.utterances, description="utterances"):
+                evaluation.add(utterance)
+        except KeyboardInterrupt:
+            if evaluation.recognized == 0:
+                raise
+            complete = False
+    return evaluation.report(complete)
 
 
 def _print_skipped(report: "EvaluationReport", console: "Console") -> None:
@@ -130,7 +139,7 @@ def _table(report: "EvaluationReport") -> "Table":
         ("deletions", f"{errors.deletions}"),
         ("substitutions", f"{errors.substitutions}"),
         ("words", f"{errors.words}"),
-        ("utterances", f"{len(report.scores)}"),
+        ("utterances", f"{len(report.scores)}{'' if report.complete else ' (interrupted)'}"),
         ("skipped", f"{len(report.skipped)}"),
         ("audio", f"{report.audio_s / 60:.1f} min"),
         ("RTF", f"{report.rtf:.4f}"),

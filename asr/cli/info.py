@@ -47,9 +47,7 @@ def _describe(bundle: Bundle) -> dict[str, str]:
 
 
 def _megabytes(bundle: Bundle, precision: str) -> float:
-    graphs = bundle.graphs(precision)
-    names = (graphs.encoder, graphs.predictor, graphs.joiner)
-    return sum(bundle.files[name].bytes for name in names) / 1e6
+    return sum(bundle.files[name].bytes for name in bundle.graphs(precision).names) / 1e6
 
 
 def _engine_version() -> str:
@@ -62,9 +60,13 @@ def _self_test(bundle: Bundle, precision: str) -> str:
     from asr.engines import open_engine
     from asr.engines.golden import verify_golden
 
-    error = verify_golden(bundle, open_engine(bundle, precision), precision)
-    tolerance = bundle.golden.tolerance[precision]
-    return f"{precision} passed: max error {error:.2g}, tolerance {tolerance:.2g}"
+    found = verify_golden(bundle, open_engine(bundle, precision), precision)
+    allowed = bundle.golden.tolerance[precision]
+    return (
+        f"{precision} passed: max error of the encoder {found.encoder_out:.2g} "
+        f"(tolerance {allowed.encoder_out:.2g}), of the joiner {found.log_probs:.2g} "
+        f"({allowed.log_probs:.2g})"
+    )
 
 
 def _print_card(card: Mapping[str, Any], indent: int) -> None:

@@ -11,11 +11,11 @@ from typing import Annotated
 
 import typer
 
-from asr.audio import Samples, read_blocks, read_pcm_blocks
+from asr.audio import Blocks, read_blocks, read_pcm_blocks
 from asr.cli.live import LiveLine
-from asr.cli.options import ChunkMs, Model, Precision, Threads
+from asr.cli.options import EXIT_INTERRUPTED, ChunkMs, Model, Precision, Threads
 from asr.errors import AsrError, AudioError
-from asr.evaluation.meters import peak_rss_mb
+from asr.evaluation.meters import RtfMeter, peak_rss_mb
 from asr.recognizer import Recognizer, load
 from asr.results import Result
 from asr.stream import Stream
@@ -26,7 +26,6 @@ _BLOCK_S = 0.5
 _REALTIME_BLOCK_S = 0.1  # as a microphone would give it
 
 _EXIT_BAD_INPUT = 2
-_EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class _Outcome:
 
     source: str
     result: Result  # of what could be read
-    compute_s: float
+    meter: RtfMeter  # of its stream
     error: AudioError | None = None  # why it ended before its end ...
     interrupted: bool = False  # ... or that the user ended it
 
@@ -51,7 +50,7 @@ def transcribe_command(
     ],
     model: Model = None,
     precision: Precision = "int8",
-    chunk_ms: ChunkMs = 320,
+    chunk_ms: ChunkMs = None,
     threads: Threads = 1,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a file: text, words, times.")
@@ -78,12 +77,12 @@ def transcribe_command(
             break
     _print_summary(outcomes)
     if outcomes[-1].interrupted:
-        raise typer.Exit(_EXIT_INTERRUPTED)
+        raise typer.Exit(EXIT_INTERRUPTED)
     if any(outcome.error for outcome in outcomes):
         raise typer.Exit(_EXIT_BAD_INPUT)
 
 
-def _open(source: str, rate: int, block_s: float) -> Iterator[tuple[Samples, int]]:
+def _open(source: str, rate: int, block_s: float) -> Blocks:
     if source == STDIN:
         if sys.stdin is None:
             raise AsrError("'-' is stdin, which is closed; pipe raw PCM into it")
@@ -91,9 +90,7 @@ def _open(source: str, rate: int, block_s: float) -> Iterator[tuple[Samples, int
     return read_blocks(source, block_s)
 
 
-def _transcribe(
-    recognizer: Recognizer, source: str, blocks: Iterator[tuple[Samples, int]], realtime: bool
-) -> _Outcome:
+def _transcribe(recognizer: Recognizer, source: str, blocks: Blocks, realtime: bool) -> _Outcome:
     """Feed a stream until the source ends, breaks, or the user has heard enough."""
     stream = recognizer.stream()
     live = LiveLine(sys.stderr)
@@ -106,16 +103,14 @@ def _transcribe(
         interrupted = True
     try:
         with _interrupts_held():
-            result = stream.finish()
+            result = stream.finish().result
             live.clear()
     except KeyboardInterrupt:  # raised behind the block: the result is there
         interrupted = True
-    return _Outcome(source, result, stream.compute_s, error, interrupted)
+    return _Outcome(source, result, stream.meter, error, interrupted)
 
 
-def _feed(
-    stream: Stream, blocks: Iterator[tuple[Samples, int]], live: LiveLine, realtime: bool
-) -> None:
+def _feed(stream: Stream, blocks: Blocks, live: LiveLine, realtime: bool) -> None:
     started = time.monotonic()
     for samples, rate in blocks:
         if realtime:
@@ -150,7 +145,7 @@ def _print(outcome: _Outcome, as_json: bool, named: bool) -> None:
         line = {
             "file": outcome.source,
             **{item.name: getattr(result, item.name) for item in fields(result)},
-            "compute_s": round(outcome.compute_s, 6),
+            "compute_s": round(outcome.meter.compute_s, 6),
             "error": str(outcome.error) if outcome.error else None,
         }
         # Piece by piece: as one string, an hour of words would cost 15 MB.
@@ -161,10 +156,12 @@ def _print(outcome: _Outcome, as_json: bool, named: bool) -> None:
 
 
 def _print_summary(outcomes: list[_Outcome]) -> None:
-    audio_s = sum(outcome.result.duration_s for outcome in outcomes)
-    compute_s = sum(outcome.compute_s for outcome in outcomes)
-    rtf = f"RTF {compute_s / audio_s:.3f}, " if audio_s else ""
+    total = RtfMeter()
+    for outcome in outcomes:
+        total.add(outcome.meter)
+    rtf = f"RTF {total.rtf:.3f}, " if total.audio_s else ""
     typer.echo(
-        f"{audio_s:.1f} s of audio in {compute_s:.2f} s ({rtf}peak memory {peak_rss_mb():.0f} MB)",
+        f"{total.audio_s:.1f} s of audio in {total.compute_s:.2f} s "
+        f"({rtf}peak memory {peak_rss_mb():.0f} MB)",
         err=True,
     )

@@ -5,7 +5,9 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from asr import __version__
 from asr.bundle import Bundle
+from asr.errors import BundleError
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -33,23 +35,33 @@ class Engine(Protocol):
         """
         ...
 
-    def predict(self, context: tuple[int, int]) -> Floats:
-        """Return the predictor output `(joiner_dim,)`, read-only, for the last two tokens."""
+    def predict(self, contexts: NDArray[np.int64]) -> Floats:
+        """Return the predictor output `(n, joiner_dim)`, read-only, for the last two tokens
+        `contexts (n, 2)` of n hypotheses."""
         ...
 
     def join(self, encoder_out: Floats, predictor_out: Floats) -> Floats:
-        """Return log-probabilities `(n, vocab_size)` of `encoder_out (n, joiner_dim)` frames
-        joined with one `predictor_out (joiner_dim,)`."""
+        """Return log-probabilities `(n, vocab_size)` of the frames `encoder_out (n, joiner_dim)`,
+        each joined with its row of `predictor_out (n, joiner_dim)`, or all with the one row of a
+        `(1, joiner_dim)`."""
         ...
 
 
 def open_engine(bundle: Bundle, precision: str = "int8", threads: int = 1) -> Engine:
-    """Open the graphs of a bundle.
+    """Open the graphs of a bundle in the engine that they were made for.
 
     Raises:
-        BundleError: the bundle has no such precision, or a graph can't be loaded.
+        BundleError: the bundle has no such precision, its engine is not here, or a graph can't be
+            loaded.
         AsrError: `threads` is below one.
     """
-    from asr.engines.onnx import OnnxEngine  # here: onnxruntime costs 20 MB and 0.1 s
+    name = bundle.graphs(precision).engine
+    if name == "onnx":
+        from asr.engines.onnx import OnnxEngine  # here: onnxruntime costs 20 MB and 0.1 s
 
-    return OnnxEngine(bundle, precision, threads)
+        return OnnxEngine(bundle, precision, threads)
+    raise BundleError(
+        f"{bundle.path}: its {precision} graphs are for the engine {name!r}, and earshot-asr "
+        f"{__version__} has only 'onnx'; use another precision, or a version that has it: "
+        f"pip install --upgrade 'earshot-asr[{name}]'"
+    )

@@ -1,61 +1,103 @@
 """The golden self-test: does this machine compute what the exporting machine computed?
 
 A runtime that miscomputes on one chip gives wrong text, or none, and no error. So a bundle carries
-the encoder's output for two chunks, and it is compared before a model is used.
+what its graphs gave where it was made, and both are compared before a model is used. `golden.npz`:
+
+    features                  (T, num_mel_bins)    two chunks, so that the encoder's caches count
+    encoder_out.PRECISION     (2C, joiner_dim)     what the encoder gave for them
+    contexts                  (2C, context_size)   tokens for the predictor, a row a frame
+    log_probs.PRECISION       (2C, vocab_size)     those frames joined with those predictions
+
+The joiner is given the golden encoder frames, not those just computed, so each graph is to blame
+for its own errors only.
 """
 
 import zipfile
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from asr.bundle import Bundle
-from asr.engines import Engine
+from asr.bundle import Bundle, GoldenErrors, StreamingConfig
+from asr.engines import Engine, Floats
 from asr.errors import BundleError
 
 
-def verify_golden(bundle: Bundle, engine: Engine, precision: str) -> float:
-    """Run the golden features through the encoder chunk by chunk; return the max abs error.
+@dataclass(frozen=True)
+class _Golden:
+    """The arrays of one precision."""
 
-    Raises BundleError if it is beyond the tolerance that the bundle states for this precision.
+    features: Floats
+    encoder_out: Floats
+    contexts: NDArray[np.int64]
+    log_probs: Floats
+
+
+def verify_golden(bundle: Bundle, engine: Engine, precision: str) -> GoldenErrors:
+    """Run the golden input through the graphs; return how far the outputs are off.
+
+    Raises BundleError if that is beyond what the bundle tolerates for this precision.
     """
-    features, expected = _read_golden(bundle, precision)
-    streaming = bundle.streaming
-    step = streaming.subsampling_factor * streaming.chunk_frames
+    golden = _read_golden(bundle, precision)
+    encoder_out = encode_by_chunks(engine, golden.features, bundle.streaming)
+    log_probs = engine.join(golden.encoder_out, engine.predict(golden.contexts))
+    return GoldenErrors(
+        _check(bundle, precision, "encoder_out", encoder_out, golden.encoder_out),
+        _check(bundle, precision, "log_probs", log_probs, golden.log_probs),
+    )
+
+
+def encode_by_chunks(engine: Engine, features: Floats, streaming: StreamingConfig) -> Floats:
+    """Return the encoder output of all whole chunks of `features (T, num_mel_bins)`."""
     window = streaming.feature_frames(streaming.chunk_frames)
-    state = engine.initial_state()
-    outputs = []
+    step = streaming.subsampling_factor * streaming.chunk_frames
+    state, outputs = engine.initial_state(), []
     for start in range(0, len(features) - window + 1, step):
         encoder_out, state = engine.encode(features[start : start + window], state)
         outputs.append(encoder_out)
-    found = np.concatenate(outputs)
+    return np.concatenate(outputs)
+
+
+def _check(bundle: Bundle, precision: str, output: str, found: Floats, expected: Floats) -> float:
     if found.shape != expected.shape:
         raise BundleError(
-            f"{bundle.path}: the self-test gave encoder output of shape {found.shape}, expected "
+            f"{bundle.path}: the self-test gave {output} of shape {found.shape}, expected "
             f"{expected.shape}; export the model again"
         )
     error = float(np.abs(found - expected).max())
-    tolerance = bundle.golden.tolerance[precision]
+    tolerance: float = getattr(bundle.golden.tolerance[precision], output)
     if not error <= tolerance:  # so written, NaN fails too
         raise BundleError(
-            f"{bundle.path}: the self-test failed: on this machine the {precision} encoder is off "
-            f"by {error:.3g} (tolerance {tolerance:.3g}), so its text would be wrong; try another "
-            "precision or another version of onnxruntime"
+            f"{bundle.path}: the self-test failed: on this machine {output} of the {precision} "
+            f"graphs is off by {error:.3g} (tolerance {tolerance:.3g}), so its text would be "
+            "wrong; try another precision or another version of the inference engine"
         )
     return error
 
 
-def _read_golden(bundle: Bundle, precision: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_golden(bundle: Bundle, precision: str) -> _Golden:
     path = bundle.path / bundle.golden.file
     try:
-        with np.load(path, allow_pickle=False) as golden:
-            features, expected = golden["features"], golden[f"encoder_out.{precision}"]
+        with np.load(path, allow_pickle=False) as file:
+            golden = _Golden(
+                file["features"],
+                file[f"encoder_out.{precision}"],
+                file["contexts"],
+                file[f"log_probs.{precision}"],
+            )
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise BundleError(f"{path}: can't be used: {error}; export the model again") from error
     window = bundle.streaming.feature_frames(bundle.streaming.chunk_frames)
-    if features.ndim != 2 or len(features) < window:
+    if golden.features.ndim != 2 or len(golden.features) < window:
         raise BundleError(
-            f"{path}: features of shape {features.shape}; expected ({window} or more, "
+            f"{path}: features of shape {golden.features.shape}; expected ({window} or more, "
             f"{bundle.features.num_mel_bins}); export the model again"
         )
-    return features, expected
+    contexts = (len(golden.encoder_out), bundle.model.context_size)
+    if golden.contexts.shape != contexts or golden.contexts.dtype != np.int64:
+        raise BundleError(
+            f"{path}: contexts of shape {golden.contexts.shape}, {golden.contexts.dtype}; expected "
+            f"{contexts}, int64; export the model again"
+        )
+    return golden

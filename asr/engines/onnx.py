@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from asr.bundle import Bundle
 from asr.engines import Floats
@@ -46,7 +47,7 @@ class OnnxEngine:
         self._subsampling_factor = bundle.streaming.subsampling_factor
         # Behind the graphs: they have confirmed the sizes that the bundle states.
         self._initial_state = _initial_state(bundle)
-        self.predict = lru_cache(maxsize=_PREDICTOR_CACHE)(self._predict)
+        self._predict_one = lru_cache(maxsize=_PREDICTOR_CACHE)(self._predict_bytes)
 
     def initial_state(self) -> OnnxState:
         """See `Engine`."""
@@ -63,17 +64,26 @@ class OnnxEngine:
         processed = state.processed_frames + self._subsampling_factor * encoder_out.shape[1]
         return encoder_out[0], OnnxState(attention, convolution, processed)
 
+    def predict(self, contexts: NDArray[np.int64]) -> Floats:
+        """See `Engine`. Single contexts are remembered."""
+        if len(contexts) == 1:
+            return self._predict_one(contexts.tobytes())
+        (out,) = self._predictor.run(contexts)
+        out.flags.writeable = False
+        return out
+
     def join(self, encoder_out: Floats, predictor_out: Floats) -> Floats:
         """See `Engine`."""
-        rows = np.repeat(predictor_out[None], len(encoder_out), axis=0)
-        (log_probs,) = self._joiner.run(encoder_out, rows)
+        if len(predictor_out) == 1:
+            predictor_out = np.repeat(predictor_out, len(encoder_out), axis=0)
+        (log_probs,) = self._joiner.run(encoder_out, predictor_out)
         return log_probs
 
-    def _predict(self, context: tuple[int, int]) -> Floats:
-        (out,) = self._predictor.run(np.array([context], dtype=np.int64))
+    def _predict_bytes(self, context: bytes) -> Floats:
+        """Predict for the bytes of one context: what an array can't be, the key of a cache."""
+        (out,) = self._predictor.run(np.frombuffer(context, dtype=np.int64)[None])
         out.flags.writeable = False  # it stays in the cache
-        row: Floats = out[0]
-        return row
+        return out
 
 
 class _Graph:

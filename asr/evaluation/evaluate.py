@@ -2,29 +2,26 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from asr.audio import read_blocks
+from asr.audio import Blocks, read_blocks
 from asr.errors import AsrError
 from asr.evaluation.alignment import align
+from asr.evaluation.envelope import Envelope
 from asr.evaluation.manifest import Skipped, Utterance
 from asr.evaluation.meters import RtfMeter, peak_rss_mb
 from asr.evaluation.wer import WordErrors, bootstrap_interval
+from asr.features import Samples
 from asr.text import normalize
 
 REPORT_SCHEMA_VERSION = 1
 
-Blocks = Iterator[tuple[NDArray[np.float32], int]]
 
-
-class TextResult(Protocol):
-    """What a finished stream gives; `asr.results.Result` is one."""
+class FinalText(Protocol):
+    """What a finished stream gives; `asr.results.Final` is one."""
 
     @property
     def text(self) -> str: ...
@@ -33,9 +30,12 @@ class TextResult(Protocol):
 class SpeechStream(Protocol):
     """What is evaluated; `asr.stream.Stream` is one."""
 
-    def accept(self, samples: NDArray[np.float32], sample_rate: int) -> object: ...
+    @property
+    def meter(self) -> RtfMeter: ...
 
-    def finish(self) -> TextResult: ...
+    def accept(self, samples: Samples, sample_rate: int) -> object: ...
+
+    def finish(self) -> FinalText: ...
 
 
 class SpeechRecognizer(Protocol):
@@ -60,9 +60,10 @@ class EvaluationReport:
 
     scores: tuple[UtteranceScore, ...]  # at least one
     skipped: tuple[Skipped, ...]  # rows that could not be used and recordings that failed
-    audio_s: float  # audio that was recognised
-    rtf: float  # wall time inside the stream over audio time; reading the files is not in it
+    audio_s: float  # audio that was given to the streams
+    rtf: float  # wall time inside the streams over audio time; reading the files is not in it
     peak_rss_mb: float  # of the whole process, in MB of 10^6 bytes
+    complete: bool = True  # every utterance had its turn
 
     @property
     def errors(self) -> WordErrors:
@@ -73,11 +74,13 @@ class EvaluationReport:
         """95 % bootstrap interval of the WER over utterances, as fractions."""
         return bootstrap_interval([score.errors for score in self.scores])
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, envelope: Envelope) -> dict[str, Any]:
         """The report as plain data; rates are fractions. `rows` has one entry an utterance."""
         errors = self.errors
         return {
             "schema_version": REPORT_SCHEMA_VERSION,
+            **asdict(envelope),
+            "complete": self.complete,
             "wer": errors.rate,
             "ci95": list(self.interval()),
             **_counts(errors),
@@ -98,62 +101,82 @@ class EvaluationReport:
             ],
         }
 
-    def write(self, path: str | Path) -> None:
-        """Write `to_dict()` as JSON; the file appears whole or not at all."""
+    def write(self, path: str | Path, envelope: Envelope) -> None:
+        """Write `to_dict(envelope)` as JSON; the file appears whole or not at all."""
         path = Path(path)
         unfinished = path.with_name(path.name + ".tmp")
-        unfinished.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        unfinished.write_text(json.dumps(self.to_dict(envelope), indent=2) + "\n", encoding="utf-8")
         os.replace(unfinished, path)
+
+
+class Evaluation:
+    """Recognises utterances one by one; a report can be had after any of them."""
+
+    def __init__(
+        self,
+        recognizer: SpeechRecognizer,
+        *,
+        skipped: Iterable[Skipped] = (),
+        read: Callable[[Path], Blocks] = read_blocks,
+    ) -> None:
+        """Take what is evaluated; rows left out before, to be named in the report as well; and what
+        gives the blocks of an audio file."""
+        self._recognizer = recognizer
+        self._read = read
+        self._recognized: list[tuple[Utterance, str]] = []
+        self._skipped = list(skipped)
+        self._meter = RtfMeter()
+
+    @property
+    def recognized(self) -> int:
+        """Utterances that can be scored."""
+        return len(self._recognized)
+
+    def add(self, utterance: Utterance) -> None:
+        """Recognise an utterance in a stream of its own.
+
+        A recording that the recogniser refuses with an AsrError is skipped and named in the report.
+        """
+        stream = self._recognizer.stream()
+        try:
+            for samples, sample_rate in self._read(utterance.audio):
+                stream.accept(samples, sample_rate)
+            self._recognized.append((utterance, stream.finish().text))
+        except AsrError as error:
+            self._skipped.append(Skipped(utterance.id, str(error)))
+        finally:
+            self._meter.add(stream.meter)
+
+    def report(self, complete: bool = True) -> EvaluationReport:
+        """Score what was recognised. `complete` says whether every utterance had its turn.
+
+        Raises AsrError if there is nothing to score.
+        """
+        peak_mb = peak_rss_mb()  # before the alignments: their tables are not the recogniser's
+        if not self._recognized:
+            first = "".join(f"; the first: {s.id}: {s.reason}" for s in self._skipped[:1])
+            raise AsrError(
+                f"nothing to score: 0 usable utterances, {len(self._skipped)} skipped{first}"
+            )
+        scores = tuple(_score(utterance, text) for utterance, text in self._recognized)
+        meter, skipped = self._meter, tuple(self._skipped)
+        return EvaluationReport(scores, skipped, meter.audio_s, meter.rtf, peak_mb, complete)
 
 
 def evaluate(
     recognizer: SpeechRecognizer,
-    utterances: Sequence[Utterance],
+    utterances: Iterable[Utterance],
     *,
     skipped: Iterable[Skipped] = (),
-    on_progress: Callable[[int, Utterance], None] | None = None,
-    read: Callable[[Path], Blocks] = read_blocks,
 ) -> EvaluationReport:
-    """Recognise every utterance in a stream of its own and score it.
+    """Recognise and score all utterances (with words in their text, as `read_manifest` gives them).
 
-    A recording that the recogniser refuses with an AsrError is skipped and named in the report.
-
-    Args:
-        recognizer: what is evaluated.
-        utterances: with words in their text, as `read_manifest` gives them.
-        skipped: rows left out before, to be named in the report as well.
-        on_progress: called after each utterance with the number done so far.
-        read: gives the blocks `(samples (n,), sample rate in Hz)` of an audio file.
-
-    Raises:
-        AsrError: not one utterance could be scored.
+    See `Evaluation`; raises AsrError if not one utterance could be scored.
     """
-    meter = RtfMeter()
-    recognized: list[tuple[Utterance, str]] = []
-    left_out = list(skipped)
-    for done, utterance in enumerate(utterances, start=1):
-        try:
-            recognized.append((utterance, _recognize(recognizer, read(utterance.audio), meter)))
-        except AsrError as error:
-            left_out.append(Skipped(utterance.id, str(error)))
-        if on_progress:
-            on_progress(done, utterance)
-    peak_mb = peak_rss_mb()  # before the alignments, whose tables are not the recogniser's memory
-    if not recognized:
-        first = f"; the first: {left_out[0].id}: {left_out[0].reason}" if left_out else ""
-        raise AsrError(f"nothing to score: 0 usable utterances, {len(left_out)} skipped{first}")
-    scores = tuple(_score(utterance, text) for utterance, text in recognized)
-    return EvaluationReport(scores, tuple(left_out), meter.audio_s, meter.rtf, peak_mb)
-
-
-def _recognize(recognizer: SpeechRecognizer, blocks: Blocks, meter: RtfMeter) -> str:
-    stream = recognizer.stream()
-    for samples, sample_rate in blocks:
-        with meter.computing():
-            stream.accept(samples, sample_rate)
-        meter.add_audio(len(samples) / sample_rate)
-    with meter.computing():
-        return stream.finish().text
+    evaluation = Evaluation(recognizer, skipped=skipped)
+    for utterance in utterances:
+        evaluation.add(utterance)
+    return evaluation.report()
 
 
 def _score(utterance: Utterance, text: str) -> UtteranceScore:

@@ -40,9 +40,7 @@ def _status_mb(key: str) -> float:
 class RtfMeter:
     """Real-time factor: wall time spent computing over the length of the audio.
 
-    with meter.computing():
-        stream.accept(samples, sample_rate)
-    meter.add_audio(len(samples) / sample_rate)
+    Every stream has one; nothing else computes an RTF.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -53,7 +51,7 @@ class RtfMeter:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Count the wall time of the block, also when it raises."""
+        """Count the wall time of the block, also when it raises. Blocks must not nest."""
         started = self._clock()
         try:
             yield
@@ -63,6 +61,11 @@ class RtfMeter:
     def add_audio(self, seconds: float) -> None:
         """Count audio that was given to the computation."""
         self.audio_s += seconds
+
+    def add(self, other: "RtfMeter") -> None:
+        """Count what another meter has counted, such as that of one stream of many."""
+        self.compute_s += other.compute_s
+        self.audio_s += other.audio_s
 
     @property
     def rtf(self) -> float:

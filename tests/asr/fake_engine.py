@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from asr.decoding.greedy import BLANK
+from asr.decoding.hypothesis import BLANK
 from asr.engines import Floats
 
 LOUD_LOG_MEL = -6.0
@@ -36,12 +37,12 @@ class BurstEngine:
             state = loud
         return out, state
 
-    def predict(self, context: tuple[int, int]) -> Floats:
-        return np.array([context[1]], np.float32)
+    def predict(self, contexts: NDArray[np.int64]) -> Floats:
+        return contexts[:, 1:].astype(np.float32)
 
     def join(self, encoder_out: Floats, predictor_out: Floats) -> Floats:
         labels = len(LETTERS) - 2
-        last = int(predictor_out[0])
+        (last,) = predictor_out[:, 0].astype(int)
         following = 2 if last == BLANK else 2 + (last - 1) % labels
         log_probs = np.full((len(encoder_out), len(LETTERS)), -9.0, np.float32)
         log_probs[:, BLANK] = -0.1
@@ -68,12 +69,12 @@ class DiceEngine:
     def frames(self, start: int, stop: int) -> Floats:
         return np.arange(start, stop, dtype=np.float32)[:, None]
 
-    def predict(self, context: tuple[int, int]) -> Floats:
-        return np.array(context, np.float32)
+    def predict(self, contexts: NDArray[np.int64]) -> Floats:
+        return contexts.astype(np.float32)
 
     def join(self, encoder_out: Floats, predictor_out: Floats) -> Floats:
         self.joiner_calls += 1
-        context = [int(token) + 1 for token in predictor_out]
+        (context,) = (predictor_out.astype(int) + 1).tolist()
         return np.stack([self._row(int(frame), context) for frame in encoder_out[:, 0]])
 
     def _row(self, frame: int, context: Sequence[int]) -> Floats:

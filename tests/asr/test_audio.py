@@ -190,6 +190,56 @@ def test_truncated_flac_and_mp3_keep_what_decodes(write_speech: Write) -> None:
     assert "truncated" in message
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("a.ogg", {}), ("a.opus", {"format": "OGG", "subtype": "OPUS"})]
+)
+@pytest.mark.parametrize("fraction", [0.3, 0.6, 0.9, 0.9999])
+def test_truncated_ogg_keeps_what_decodes(
+    write_speech: Write, name: str, options: dict, fraction: float
+) -> None:
+    """Ogg states no length: only its last page tells whether that is all."""
+    count, message = read_until_error(cut(write_speech(name, 6.0, **options), fraction))
+    assert count > 0.3 * fraction * 96_000, "whole pages were thrown away"
+    assert "truncated: it ends without an end-of-stream page" in message
+
+
+def test_ogg_cut_between_two_pages(write_speech: Write) -> None:
+    path = write_speech("a.ogg", 6.0)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rfind(b"OggS")])
+    assert "end-of-stream page" in read_until_error(path)[1]
+
+
+def test_flac_from_a_pipe_has_no_known_length(write_speech: Write) -> None:
+    path = write_speech("a.flac", 3.0)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # the 36 bits of STREAMINFO that count the samples
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    assert len(read_all(path)[0]) == 48_000
+    count, message = read_until_error(cut(path, 0.5))
+    assert count > 20_000
+    assert "damaged after 1." in message
+
+
+@pytest.mark.parametrize("tag", [b"", b"ID3\4\0\0\0\0\x02\0" + bytes(256)])
+def test_mp3_that_states_no_length_is_not_said_to_be_truncated(
+    tmp_path: Path, write_speech: Write, tag: bytes
+) -> None:
+    """Silence, then speech: its first frames are the shortest, so a guess by them is too long."""
+    path = tmp_path / "a.mp3"
+    samples = np.concatenate([np.zeros(48_000), noise(3.0)])
+    soundfile.write(path, samples, 16_000, bitrate_mode="VARIABLE", compression_level=0.1)
+    content = path.read_bytes()
+    assert len(read_all(path)[0]) == len(samples)
+    path.write_bytes(tag + content[: len(content) // 2])
+    assert "truncated: its header states 6.00 s" in read_until_error(path)[1]
+    second_frame = content.index(content[:2], 4)  # the first holds the Xing header only
+    path.write_bytes(tag + content[second_frame:])
+    assert soundfile.info(path).frames > 2 * len(samples), "the guess is not wrong enough to tell"
+    assert len(read_all(path)[0]) > 0.9 * len(samples)
+
+
 @pytest.mark.parametrize("stated", [0xFFFF_FFFF, 0x7FFF_FFDB])
 def test_a_wav_from_a_pipe_has_no_known_length(write_speech: Write, stated: int) -> None:
     path = write_speech("a.wav", 1.0)

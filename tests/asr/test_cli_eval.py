@@ -1,5 +1,6 @@
 """Protects `asr eval` from arguments to table and report; the model is a fake."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -15,8 +16,10 @@ import typer
 from typer.testing import CliRunner
 
 import asr
+from asr.bundle import open_bundle
 from asr.cli.eval import evaluate_command
 from asr.errors import AsrError, ManifestError
+from asr.evaluation.meters import RtfMeter
 
 APP = typer.Typer()
 APP.command("eval")(evaluate_command)
@@ -27,6 +30,9 @@ Run = Callable[..., Any]
 class FakeStream:
     text = "hello world"
 
+    def __init__(self) -> None:
+        self.meter = RtfMeter()
+
     def accept(self, samples: Any, sample_rate: int) -> None:
         assert sample_rate == 16_000
 
@@ -35,17 +41,28 @@ class FakeStream:
 
 
 class FakeRecognizer:
-    stream = FakeStream
+    """Of its first `patience` streams, each hears "hello world"; the next is interrupted."""
+
+    precision, chunk_ms = "int8", 320
+
+    def __init__(self, bundle: Path, patience: int = 1000) -> None:
+        self.bundle, self.patience = open_bundle(bundle), patience
+
+    def stream(self) -> FakeStream:
+        self.patience -= 1
+        if self.patience < 0:
+            raise KeyboardInterrupt
+        return FakeStream()
 
 
 @pytest.fixture
-def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+def loaded(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> list[tuple[Any, ...]]:
     """The arguments of every `asr.load`, which gives a recogniser that hears "hello world"."""
     calls: list[tuple[Any, ...]] = []
 
-    def load(path: Path | None = None, *, precision: str, chunk_ms: int) -> FakeRecognizer:
+    def load(path: Path | None = None, *, precision: str, chunk_ms: int | None) -> FakeRecognizer:
         calls.append((path, precision, chunk_ms))
-        return FakeRecognizer()
+        return FakeRecognizer(tiny_bundle)
 
     monkeypatch.setattr(asr, "load", load, raising=False)
     return calls
@@ -80,7 +97,9 @@ def test_pools_manifests_prints_figures_and_writes_the_report(
     assert {"WER│75.00%", "insertions│2", "substitutions│1", "words│4", "skipped│2"} <= lines
     assert "skipped broken: " in result.stderr
     assert "an empty file" in result.stderr
-    assert json.loads(report.read_text())["utterances"] == 3
+    content = json.loads(report.read_text())
+    assert content["utterances"] == 3
+    assert content["complete"] is True
 
 
 def test_split_and_limit(tmp_path: Path, loaded: list[tuple[Any, ...]]) -> None:
@@ -88,7 +107,39 @@ def test_split_and_limit(tmp_path: Path, loaded: list[tuple[Any, ...]]) -> None:
     result = run(path, "--split", "dev", "--limit", "1")
     assert "0.00%" in result.stdout
     assert "skipped " not in result.stderr
-    assert loaded == [(None, "int8", 320)]
+    assert loaded == [(None, "int8", None)]
+
+
+def test_the_report_says_what_was_measured_with_what(
+    tmp_path: Path, loaded: list[tuple[Any, ...]], tiny_bundle: Path
+) -> None:
+    path, report = manifest(tmp_path / "a", "hello"), tmp_path / "out.json"
+    assert run(path, "--split", "dev", "--limit", "1", "--report", report).exit_code == 0
+    content = json.loads(report.read_text())
+    digest = hashlib.sha256((tiny_bundle / "bundle.json").read_bytes()).hexdigest()
+    assert content["model"] == {"name": "tiny", "sha256": digest, "parameters": 12_345}
+    assert content["machine"].keys() == {"platform", "cpus"}
+    assert (content["precision"], content["chunk_ms"]) == ("int8", 320)
+    assert content["manifests"] == [str(path)]
+    assert (content["split"], content["limit"]) == ("dev", 1)
+    assert content["version"] == asr.__version__
+    assert content["date"].endswith("+00:00")
+
+
+@pytest.mark.parametrize("patience", [0, 2])
+def test_an_interrupt_keeps_what_was_measured(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, patience: int
+) -> None:
+    recognizer = FakeRecognizer(tiny_bundle, patience)
+    monkeypatch.setattr(asr, "load", lambda *_, **__: recognizer, raising=False)
+    path, report = manifest(tmp_path / "a", "hello", "world", "more"), tmp_path / "out.json"
+    result = run(path, "--split", "dev", "--report", report)
+    assert result.exit_code == 130
+    assert report.exists() == (patience > 0)
+    if patience:
+        assert "2 (interrupted)" in result.stdout
+        content = json.loads(report.read_text())
+        assert (content["complete"], content["utterances"]) == (False, 2)
 
 
 def test_bad_input_is_refused_before_the_model_is_loaded(

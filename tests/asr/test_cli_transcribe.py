@@ -189,7 +189,7 @@ def test_an_interrupt_while_the_stream_ends_loses_nothing(
     text = expected(path).text
     finish = asr.Stream.finish
 
-    def interrupted(stream: asr.Stream) -> asr.Result:
+    def interrupted(stream: asr.Stream) -> asr.Final:
         os.kill(os.getpid(), signal.SIGINT)
         return finish(stream)
 

@@ -28,22 +28,40 @@ def features(frames: int) -> np.ndarray:
     return np.random.default_rng(5).standard_normal((frames, 80)).astype(np.float32)
 
 
+def contexts(*pairs: tuple[int, int]) -> np.ndarray:
+    return np.array(pairs, dtype=np.int64)
+
+
 @pytest.mark.parametrize("chunk", [1, 4, 8, 16, 33])
 def test_shapes_for_any_chunk(engine: Engine, chunk: int) -> None:
     encoder_out, _ = engine.encode(features(4 * chunk + 3), engine.initial_state())
     assert encoder_out.shape == (chunk, JOINER_DIM)
-    log_probs = engine.join(encoder_out, engine.predict((-1, 0)))
+    log_probs = engine.join(encoder_out, engine.predict(contexts((-1, 0))))
     assert log_probs.shape == (chunk, len(PIECES))
     np.testing.assert_allclose(np.exp(log_probs).sum(axis=1), 1, atol=1e-5)
 
 
 def test_joining_frames_together_or_one_by_one_is_the_same(engine: Engine) -> None:
     encoder_out, _ = engine.encode(features(35), engine.initial_state())
-    predictor_out = engine.predict((3, 4))
+    predictor_out = engine.predict(contexts((3, 4)))
     together = engine.join(encoder_out, predictor_out)
     for frame in range(8):
         alone = engine.join(encoder_out[frame : frame + 1], predictor_out)
         np.testing.assert_allclose(alone[0], together[frame], atol=1e-6)
+
+
+def test_hypotheses_together_or_one_by_one_are_the_same(engine: Engine) -> None:
+    """What a beam does: each frame joined with a context of its own."""
+    encoder_out, _ = engine.encode(features(15), engine.initial_state())
+    pairs = [(-1, 0), (2, 3), (3, 2)]
+    predictor_out = engine.predict(contexts(*pairs))
+    assert predictor_out.shape == (3, JOINER_DIM)
+    together = engine.join(encoder_out, predictor_out)
+    for row, pair in enumerate(pairs):
+        alone = engine.predict(contexts(pair))
+        np.testing.assert_allclose(alone[0], predictor_out[row], atol=1e-6)
+        joined = engine.join(encoder_out[row : row + 1], alone)
+        np.testing.assert_allclose(joined[0], together[row], atol=1e-6)
 
 
 def test_the_state_goes_on_and_is_never_changed_in_place(engine: Engine) -> None:
@@ -66,10 +84,10 @@ def test_processed_frames_count_feature_frames(engine: Engine) -> None:
 
 
 def test_a_remembered_predictor_output_can_not_be_altered(engine: Engine) -> None:
-    out = engine.predict((2, 3))
+    out = engine.predict(contexts((2, 3)))
     with pytest.raises(ValueError, match="read-only"):
-        out[0] = 1.0
-    assert engine.predict((2, 3)) is out
+        out[0, 0] = 1.0
+    assert engine.predict(contexts((2, 3))) is out
 
 
 def test_impossible_threads_and_precision(bundle: Bundle) -> None:
@@ -77,6 +95,13 @@ def test_impossible_threads_and_precision(bundle: Bundle) -> None:
         open_engine(bundle, threads=0)
     with pytest.raises(BundleError, match="no precision 'int4'"):
         open_engine(bundle, "int4")
+
+
+def test_graphs_for_another_engine_are_named(bundle: Bundle) -> None:
+    graphs = replace(bundle.graphs("int8"), engine="executorch")
+    message = r"the engine 'executorch'.*--upgrade 'earshot-asr\[executorch\]'"
+    with pytest.raises(BundleError, match=message):
+        open_engine(replace(bundle, precisions={"int8": graphs}))
 
 
 def test_a_graph_that_does_not_load_is_named(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -121,19 +146,17 @@ def test_a_graph_that_does_not_run_is_named(engine: Engine) -> None:
 
 
 def test_the_self_test_passes_here(bundle: Bundle, engine: Engine) -> None:
-    assert verify_golden(bundle, engine, "int8") < 1e-5
+    found = verify_golden(bundle, engine, "int8")
+    assert found.encoder_out < 1e-5
+    assert found.log_probs < 1e-5
 
 
 class Miscomputing:
-    """An engine whose encoder goes wrong in one of the ways that a machine or a runtime can."""
+    """An engine that goes wrong in one of the ways that a machine or a runtime can."""
 
     def __init__(self, engine: Engine, fault: str) -> None:
         self.engine, self.fault = engine, fault
-        self.initial_state, self.predict, self.join = (
-            engine.initial_state,
-            engine.predict,
-            engine.join,
-        )
+        self.initial_state = engine.initial_state
 
     def encode(self, window: np.ndarray, state: object) -> tuple[np.ndarray, object]:
         encoder_out, following = self.engine.encode(window, state)
@@ -145,12 +168,31 @@ class Miscomputing:
             following = self.engine.initial_state()
         return encoder_out, following
 
+    def predict(self, pairs: np.ndarray) -> np.ndarray:
+        return self.engine.predict(pairs[:, ::-1] if self.fault == "tokens swapped" else pairs)
 
-@pytest.mark.parametrize("fault", ["nan", "saturated", "state lost"])
+    def join(self, encoder_out: np.ndarray, predictor_out: np.ndarray) -> np.ndarray:
+        log_probs = self.engine.join(encoder_out, predictor_out)
+        if self.fault == "one label lost":
+            log_probs[:, 7] = -20
+        return log_probs
+
+
+@pytest.mark.parametrize(
+    ("fault", "output"),
+    [
+        ("nan", "encoder_out"),
+        ("saturated", "encoder_out"),
+        ("state lost", "encoder_out"),
+        ("tokens swapped", "log_probs"),
+        ("one label lost", "log_probs"),
+    ],
+)
 def test_the_self_test_fails_on_a_miscomputing_machine(
-    bundle: Bundle, engine: Engine, fault: str
+    bundle: Bundle, engine: Engine, fault: str, output: str
 ) -> None:
-    with pytest.raises(BundleError, match="self-test failed: on this machine the int8 encoder"):
+    message = f"self-test failed: on this machine {output} of the int8 graphs is off by"
+    with pytest.raises(BundleError, match=message):
         verify_golden(bundle, Miscomputing(engine, fault), "int8")
 
 
@@ -169,7 +211,14 @@ def test_a_golden_file_that_does_not_fit_is_named(
     np.savez(golden, features=features(67))
     with pytest.raises(BundleError, match=r"golden\.npz: can't be used"):
         verify_golden(moved, engine, "int8")
-    expected = {"encoder_out.int8": np.zeros((16, JOINER_DIM), np.float32)}
+    expected = {
+        "encoder_out.int8": np.zeros((16, JOINER_DIM), np.float32),
+        "contexts": np.zeros((16, 2), np.int64),
+        "log_probs.int8": np.zeros((16, len(PIECES)), np.float32),
+    }
+    np.savez(golden, features=features(67), **expected | {"contexts": np.zeros((3, 2), np.int64)})
+    with pytest.raises(BundleError, match=r"contexts of shape \(3, 2\), int64; expected \(16, 2\)"):
+        verify_golden(moved, engine, "int8")
     np.savez(golden, features=features(20), **expected)
     with pytest.raises(BundleError, match=r"features of shape \(20, 80\)"):
         verify_golden(moved, engine, "int8")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 import asr
 from asr.audio import read_blocks
+from asr.engines import open_engine
 from tests.asr.signals import noise
 from tests.asr.tiny_bundle import write_manifest
 
@@ -29,7 +31,7 @@ def test_transcribing_a_file_equals_streaming_it(tiny_bundle: Path, write_speech
     samples = np.concatenate([block for block, _ in read_blocks(path)])
     for block in np.array_split(samples, 23):
         stream.accept(block, sample_rate=44_100)
-    assert stream.finish() == result
+    assert stream.finish().result == result
 
 
 def test_streams_are_independent(tiny_bundle: Path, write_speech: Write) -> None:
@@ -40,8 +42,8 @@ def test_streams_are_independent(tiny_bundle: Path, write_speech: Write) -> None
     for samples, rate in read_blocks(path):
         one.accept(samples, rate)
         two.accept(samples[::-1].copy(), rate)
-    assert one.finish() == expected
-    assert two.finish() != expected
+    assert one.finish().result == expected
+    assert two.finish().result != expected
 
 
 def test_streams_may_run_in_threads(tiny_bundle: Path) -> None:
@@ -52,7 +54,7 @@ def test_streams_may_run_in_threads(tiny_bundle: Path) -> None:
         stream = recognizer.stream()
         for block in np.array_split(samples, 50):
             stream.accept(block)
-        return stream.finish()
+        return stream.finish().result
 
     with ThreadPoolExecutor(len(signals)) as pool:
         assert list(pool.map(recognise, signals)) == [recognise(signal) for signal in signals]
@@ -71,10 +73,19 @@ def test_chunk_ms_is_honoured(tiny_bundle: Path, chunk_ms: int) -> None:
     stream = recognizer.stream()
     # The first chunk needs 4C + 3 feature frames; the last of them ends 12.5 ms + 5 ms later.
     needed = 160 * (chunk_ms // 10 + 3)
-    stream.accept(np.zeros(needed - 160, np.int16))
-    assert stream._search.frames == 0
-    stream.accept(np.zeros(320, np.int16))
-    assert stream._search.frames == chunk_ms // 40
+    stream.push(np.zeros(needed - 160, np.int16))
+    assert stream.next_window() is None
+    stream.push(np.zeros(320, np.int16))
+    assert len(stream.next_window()) == chunk_ms // 10 + 3
+
+
+def test_without_chunk_ms_the_bundle_decides(tiny_bundle: Path) -> None:
+    assert asr.load(tiny_bundle).chunk_ms == 320
+    bundle = asr.open_bundle(tiny_bundle)
+    slower = replace(bundle, streaming=replace(bundle.streaming, chunk_frames=16))
+    recognizer = asr.Recognizer(slower, open_engine(slower), "int8")
+    assert recognizer.chunk_ms == 640
+    assert recognizer.stream().chunk_frames == 16
 
 
 @pytest.mark.parametrize("chunk_ms", [0, -320, 100, 330, 257 * 40])

@@ -8,10 +8,13 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.bundle import StreamingConfig
+from asr.bundle import MAX_CHUNK_FRAMES, StreamingConfig
+from asr.decoding.greedy import GreedySearch
+from asr.decoding.hypothesis import Emission, Hypothesis
 from asr.errors import AsrError, AudioError
+from asr.evaluation.meters import RtfMeter
 from asr.features import FeatureConfig, compute_features
-from asr.results import Partial, Result
+from asr.results import Event, Partial, Result, Word
 from asr.stream import Stream
 from tests.asr.fake_engine import LETTERS, BurstEngine
 from tests.asr.signals import bursts, noise
@@ -26,14 +29,20 @@ RESIDUES = [*range(0, CHUNK_SAMPLES, 160), 1, 79, 80, 81, 239, 5119]
 
 
 def open_stream(engine: BurstEngine | None = None, chunk_frames: int = 8) -> Stream:
-    streaming = StreamingConfig(chunk_frames=chunk_frames)
-    return Stream(engine or BurstEngine(), LETTERS, FeatureConfig(), streaming)
+    engine = engine or BurstEngine()
+    return Stream(
+        engine,
+        GreedySearch(engine),
+        pieces=LETTERS,
+        features=FeatureConfig(),
+        streaming=StreamingConfig(chunk_frames=chunk_frames),
+    )
 
 
 def recognise(samples: np.ndarray, chunk_frames: int = 8) -> Result:
     stream = open_stream(chunk_frames=chunk_frames)
     stream.accept(samples)
-    return stream.finish()
+    return stream.finish().result
 
 
 def heard_by(engine: BurstEngine) -> np.ndarray:
@@ -119,7 +128,7 @@ def test_any_rate_gives_the_same_words_at_the_same_times(rate: int) -> None:
     resampled = np.interp(positions, np.arange(len(at_16k)), at_16k).astype(np.float32)
     stream = open_stream()
     stream.accept(resampled, rate)
-    result = stream.finish()
+    result = stream.finish().result
     assert result.text == "a b c"
     assert result.duration_s == pytest.approx(len(at_16k) / 16_000, abs=1e-4)
     for word, expected in zip(result.words, recognise(at_16k).words, strict=True):
@@ -133,20 +142,103 @@ def test_int16_and_float64_are_the_same_audio() -> None:
     assert recognise(pcm / 32768) == expected
 
 
-def test_partials_only_append_and_report_each_word_once() -> None:
+def new_words(events: list[Event]) -> list[Word]:
+    return [word for event in events for word in event.new_words]
+
+
+def test_events_alone_are_the_whole_transcript() -> None:
+    """Greedy text only grows; each word is reported once, those of the end in the final event."""
     stream = open_stream()
     samples = bursts([BURST] * 12, GAP)
     events = [event for block in np.array_split(samples, 30) for event in stream.accept(block)]
-    result = stream.finish()
+    final = stream.finish()
     assert len(events) >= 5
     assert all(isinstance(event, Partial) for event in events)
-    for earlier, later in pairwise(events):
+    for earlier, later in pairwise([*events, final]):
         assert later.text.startswith(earlier.text)
-        assert later.text != earlier.text
         assert later.time_s >= earlier.time_s
-    assert result.text.startswith(events[-1].text)
-    new_words = [word for event in events for word in event.new_words]
-    assert new_words == list(result.words)[: len(new_words)]
+    assert all(later.text != earlier.text for earlier, later in pairwise(events))
+    assert all(event.stable_text == event.text for event in events)
+    assert final.text == final.result.text
+    assert new_words([*events, final]) == list(final.result.words)
+    assert final.new_words, "the last word was complete before the end"
+
+
+def test_finish_reports_the_words_of_its_own_chunks() -> None:
+    """After the last block, several chunks may be left: none of their words may be lost."""
+    samples = bursts([BURST] * 8, GAP)
+    stream = open_stream()
+    stream.push(samples)
+    final = stream.finish()
+    assert new_words([final]) == list(final.result.words) == list(recognise(samples).words)
+
+
+class SecondThoughts:
+    """A search whose last letter is a guess until the next is there: a, ab, ab c, ..."""
+
+    def __init__(self) -> None:
+        self.emissions: list[Emission] = []
+
+    @property
+    def best(self) -> Hypothesis:
+        return Hypothesis(self.emissions, max(0, len(self.emissions) - 1))
+
+    def accept(self, encoder_out: np.ndarray) -> None:
+        if self.emissions:
+            self.emissions[-1] = Emission(2, self.emissions[-1].frame, -0.1)
+        self.emissions.append(Emission(3, 8 * len(self.emissions), -0.1))
+
+
+def test_a_search_may_change_its_mind_about_what_is_not_stable() -> None:
+    stream = Stream(
+        BurstEngine(),
+        SecondThoughts(),
+        pieces=LETTERS,
+        features=FeatureConfig(),
+        streaming=StreamingConfig(),
+    )
+    events = stream.accept(np.zeros(3 * CHUNK_SAMPLES + 1000, np.float32))
+    final = stream.finish()
+    assert [event.text for event in events] == ["b", "a b", "a a b"]
+    assert [event.stable_text for event in events] == ["", "a", "a a"]
+    assert final.text == "a a a b"
+    assert new_words([*events, final]) == list(final.result.words)
+
+
+@settings(deadline=None, max_examples=15)
+@given(sizes=st.lists(st.integers(1, 20), min_size=1, max_size=6))
+def test_a_scheduler_may_take_the_steps_and_change_the_chunk(sizes: list[int]) -> None:
+    """Whoever encodes the windows, whenever, in chunks of any sizes: nothing is lost or doubled."""
+    samples = bursts([BURST, 2 * BURST, BURST], GAP, trail=517)
+    engine = BurstEngine()
+    stream = open_stream(engine)
+    events: list[Event] = []
+    sizes_left = list(sizes)
+    for block in [*np.array_split(samples, 5), None]:
+        if block is None:
+            stream.end()
+        else:
+            stream.push(block)
+        while (window := stream.next_window()) is not None:
+            np.testing.assert_array_equal(stream.next_window(), window)
+            encoder_out, state = engine.encode(window, stream.encoder_state)
+            if sizes_left:
+                stream.chunk_frames = sizes_left.pop(0)  # for the next window, not for this
+            events += stream.advance(encoder_out, state)
+    final = stream.finish()
+    assert new_words([*events, final]) == list(final.result.words)
+    assert final.result.words == recognise(samples).words
+    padded = compute_features(np.concatenate([samples, np.zeros(TAIL_SAMPLES, np.float32)]))
+    heard = heard_by(engine)
+    np.testing.assert_array_equal(heard, padded[: len(heard)])
+    assert len(padded) - len(heard) < 4
+
+
+@pytest.mark.parametrize("chunk_frames", [0, -8, MAX_CHUNK_FRAMES + 1])
+def test_an_impossible_chunk_is_refused(chunk_frames: int) -> None:
+    stream = open_stream()
+    with pytest.raises(AsrError, match=f"a chunk of {chunk_frames} frames; expected 1 to 256"):
+        stream.chunk_frames = chunk_frames
 
 
 def test_a_word_is_reported_within_a_chunk_of_its_sound() -> None:
@@ -175,7 +267,7 @@ def test_bad_blocks_are_refused_whole_and_the_stream_goes_on() -> None:
     with pytest.raises(AudioError, match="8000 Hz in a stream that began at 16000"):
         stream.accept(samples[:1000], 8000)
     stream.accept(samples[2000:])
-    assert stream.finish() == recognise(samples)
+    assert stream.finish().result == recognise(samples)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -194,24 +286,36 @@ def test_a_finished_stream_says_so() -> None:
     stream.finish()
     with pytest.raises(AsrError, match=r"finished; open another with recognizer\.stream"):
         stream.finish()
-    with pytest.raises(AsrError, match="finished"):
-        stream.accept(np.zeros(10))
+    for refused in (lambda: stream.accept(np.zeros(10)), lambda: stream.push([0.0]), stream.end):
+        with pytest.raises(AsrError, match="finished"):
+            refused()
 
 
 def test_no_audio_is_an_empty_result() -> None:
     stream = open_stream()
     assert stream.accept([]) == []
-    assert stream.rtf == 0.0
-    result = stream.finish()
+    assert stream.meter.rtf == 0.0
+    result = stream.finish().result
     assert (result.text, result.duration_s) == ("", 0.0)
 
 
-def test_accounting() -> None:
-    stream = open_stream()
-    stream.accept(np.zeros(8000), 8000)
-    assert stream.audio_s == 1.0
-    assert stream.compute_s > 0
-    assert stream.rtf == stream.compute_s / stream.audio_s
+def test_every_step_is_measured() -> None:
+    ticks = iter(range(1000))
+    engine = BurstEngine()
+    stream = Stream(
+        engine,
+        GreedySearch(engine),
+        pieces=LETTERS,
+        features=FeatureConfig(),
+        streaming=StreamingConfig(),
+        meter=RtfMeter(clock=lambda: float(next(ticks))),
+    )
+    stream.accept(np.zeros(8000, np.float32), 8000)
+    assert stream.audio_s == stream.meter.audio_s == 1.0
+    chunks = len(engine.windows)
+    assert stream.meter.compute_s == 1 + 2 * chunks, "the features, and each chunk's two steps"
+    stream.finish()
+    assert stream.meter.compute_s == 1 + 2 * chunks + 1 + 2 * (len(engine.windows) - chunks)
 
 
 def test_what_is_held_does_not_grow_with_the_audio() -> None:

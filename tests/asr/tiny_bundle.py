@@ -10,12 +10,14 @@ from asr.bundle import (
     Bundle,
     FileEntry,
     Golden,
+    GoldenErrors,
     GraphFiles,
     ModelConfig,
     file_entry,
     open_bundle,
 )
 from asr.engines import open_engine
+from asr.engines.golden import encode_by_chunks
 
 LAYERS, DIM, KERNEL, JOINER_DIM, MELS, LEFT = 2, 4, 7, 16, 80, 64
 PIECES = ("<blk>", "<unk>", "▁so", "▁me", "▁word", "s", "▁to", "ing", "▁he", "ar", "'ll", "▁")
@@ -30,14 +32,19 @@ def build_tiny_bundle(path: Path) -> None:
     table = "".join(f"{piece} {number}\n" for number, piece in enumerate(PIECES))
     (path / "tokens.txt").write_text(table, encoding="utf-8")
     features = rng.standard_normal((67, MELS)).astype(np.float32)
-    placeholder = np.zeros((16, JOINER_DIM), np.float32)
-    np.savez(path / "golden.npz", features=features, **{"encoder_out.int8": placeholder})
+    (path / "golden.npz").touch()
     write_manifest(path)
-    engine = open_engine(open_bundle(path))
-    first, state = engine.encode(features[:35], engine.initial_state())
-    second, _ = engine.encode(features[32:], state)
-    golden = np.concatenate([first, second])
-    np.savez(path / "golden.npz", features=features, **{"encoder_out.int8": golden})
+    bundle = open_bundle(path)
+    engine = open_engine(bundle)
+    contexts = rng.integers(0, len(PIECES), (16, 2))
+    encoder_out = encode_by_chunks(engine, features, bundle.streaming)
+    golden = {
+        "features": features,
+        "encoder_out.int8": encoder_out,
+        "contexts": contexts,
+        "log_probs.int8": engine.join(encoder_out, engine.predict(contexts)),
+    }
+    np.savez(path / "golden.npz", allow_pickle=False, **golden)
     write_manifest(path)
 
 
@@ -51,9 +58,9 @@ def write_manifest(path: Path) -> None:
         name="tiny",
         language="en",
         model=ModelConfig(LAYERS, DIM, KERNEL, JOINER_DIM, 2, len(PIECES), 12_345),
-        precisions={"int8": GraphFiles(*(f"{graph}.int8.onnx" for graph in GRAPHS))},
+        precisions={"int8": GraphFiles("onnx", *(f"{graph}.int8.onnx" for graph in GRAPHS))},
         files=files,
-        golden=Golden("golden.npz", {"int8": 1e-4}),
+        golden=Golden("golden.npz", {"int8": GoldenErrors(1e-4, 1e-4)}),
         card={"wer": {"dev": 0.5}},
     )
     (path / "bundle.json").write_text(json.dumps(bundle.to_dict()), encoding="utf-8")

@@ -9,6 +9,7 @@ import pytest
 
 import asr
 from asr.bundle import Bundle, open_bundle
+from asr.decoding.hypothesis import INITIAL_CONTEXT
 from asr.engines import open_engine
 from asr.engines.golden import verify_golden
 from asr.errors import ExportError
@@ -39,16 +40,23 @@ def test_it_recognises_at_every_chunk_size(bundle: Bundle, precision: str, chunk
 
 def test_the_golden_test_tells_int8_from_a_broken_machine(bundle: Bundle) -> None:
     engine = open_engine(bundle, "int8")
-    assert verify_golden(bundle, engine, "int8") <= bundle.golden.tolerance["int8"]
+    found, tolerance = verify_golden(bundle, engine, "int8"), bundle.golden.tolerance
+    assert found.encoder_out <= tolerance["int8"].encoder_out
+    assert found.log_probs <= tolerance["int8"].log_probs
     golden = np.load(bundle.path / "golden.npz", allow_pickle=False)
     assert golden["features"].shape == (67, 80)
     scale = golden["encoder_out.fp32"].std()
-    assert bundle.golden.tolerance["fp32"] < bundle.golden.tolerance["int8"] < 0.5 * scale
+    assert tolerance["fp32"].encoder_out < tolerance["int8"].encoder_out < 0.5 * scale
+    assert golden["log_probs.fp32"].shape == (16, bundle.model.vocab_size)
+    np.testing.assert_allclose(np.exp(golden["log_probs.fp32"]).sum(axis=1), 1, atol=1e-5)
+    assert tuple(golden["contexts"][0]) == INITIAL_CONTEXT
+    scale = golden["log_probs.fp32"].std()
+    assert tolerance["fp32"].log_probs < tolerance["int8"].log_probs < 0.5 * scale
 
 
 def test_parameters_are_those_of_the_graphs(bundle: Bundle, contents: BundleContents) -> None:
     model = contents.model
-    training_only = (model.ctc, model.simple_encoder, model.simple_predictor)
+    training_only = (model.ctc, model.phones, model.simple_encoder, model.simple_predictor)
     everything = sum(weight.numel() for weight in model.parameters())
     left_out = sum(weight.numel() for part in training_only for weight in part.parameters())
     assert bundle.model.parameters == everything - left_out
@@ -70,7 +78,8 @@ def test_an_existing_bundle_is_kept_unless_told(contents: BundleContents, tmp_pa
     assert set(open_bundle(out).precisions) == {"int8", "fp32"}
     assert set(write_bundle(out, small, overwrite=True).precisions) == {"int8"}
     golden = np.load(out / "golden.npz", allow_pickle=False)
-    assert set(golden) == {"features", "encoder_out.int8", "encoder_out.fp32"}
+    outputs = {f"{name}.{p}" for name in ("encoder_out", "log_probs") for p in ("int8", "fp32")}
+    assert set(golden) == {"features", "contexts", *outputs}
     assert not (out / "encoder.fp32.onnx").exists()
     assert list(tmp_path.iterdir()) == [out], "something temporary was left"
 

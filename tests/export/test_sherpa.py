@@ -13,7 +13,7 @@ def test_sherpa_hears_the_same_tokens_at_the_same_times(bundle: Bundle, seed: in
     samples = fill_chunks(babble(6, seed))
     stream = asr.load(bundle.path, precision="fp32").stream()
     stream.accept(samples)
-    ours = [(token.piece, round(token.time_s, 3)) for token in stream.finish().tokens]
+    ours = [(token.piece, round(token.time_s, 3)) for token in stream.finish().result.tokens]
     theirs = recognize_with_sherpa(bundle, "fp32", samples)
     assert [token for token in theirs if token[1] <= last_token_time(samples)] == ours
     assert len(ours) >= 30 and len({piece for piece, _ in ours}) >= 8, "the comparison is empty"

@@ -1,41 +1,57 @@
 """Protects the evaluation's loop: each utterance streamed and scored, failures only named."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from asr.audio import Blocks
 from asr.errors import AsrError, AudioError
-from asr.evaluation.evaluate import evaluate
+from asr.evaluation.envelope import Envelope, Machine, ModelIdentity
+from asr.evaluation.evaluate import Evaluation, EvaluationReport, evaluate
 from asr.evaluation.manifest import Skipped, Utterance
+from asr.evaluation.meters import RtfMeter
 from asr.evaluation.wer import WordErrors
+from asr.features import Samples
 
-Samples = NDArray[np.float32]
+ENVELOPE = Envelope(
+    version="1.2.3",
+    date="2026-01-01T00:00:00+00:00",
+    machine=Machine("Linux-x86_64", 2),
+    model=ModelIdentity("tiny", "ab12", 345),
+    precision="int8",
+    chunk_ms=320,
+    manifests=("a.jsonl",),
+    split="dev",
+    limit=None,
+)
 
 
 @dataclass
-class FakeResult:
+class FakeFinal:
     text: str
 
 
 @dataclass
 class FakeStream:
-    """Recognises the word that the fake file's samples index."""
+    """Recognises the word that the fake file's samples index, in an eighth of its time."""
 
     words: list[str]
+    meter: RtfMeter = field(default_factory=RtfMeter)
     heard: list[str] = field(default_factory=list)
 
     def accept(self, samples: Samples, sample_rate: int) -> list[object]:
         assert sample_rate == 8000
         self.heard.append(self.words[int(samples[0])])
+        self.meter.add_audio(len(samples) / sample_rate)
+        self.meter.compute_s += len(samples) / sample_rate / 8
         return []
 
-    def finish(self) -> FakeResult:
-        return FakeResult(" ".join(self.heard))
+    def finish(self) -> FakeFinal:
+        return FakeFinal(" ".join(self.heard))
 
 
 @dataclass
@@ -46,7 +62,7 @@ class FakeRecognizer:
         return FakeStream(self.words)
 
 
-def read_fake(path: Path) -> Iterator[tuple[Samples, int]]:
+def read_fake(path: Path) -> Blocks:
     """`0-1.wav` holds words 0 and 1, half a second each; `broken` breaks after the first block."""
     for index in path.stem.split("-"):
         if index == "broken":
@@ -61,28 +77,32 @@ def utterance(name: str, text: str) -> Utterance:
 RECOGNIZER = FakeRecognizer(["Hello,", "world", "3"])
 
 
+def measure(
+    utterances: list[Utterance], skipped: Iterable[Skipped] = (), words: list[str] | None = None
+) -> EvaluationReport:
+    recognizer = RECOGNIZER if words is None else FakeRecognizer(words)
+    evaluation = Evaluation(recognizer, skipped=skipped, read=read_fake)
+    for item in utterances:
+        evaluation.add(item)
+    return evaluation.report()
+
+
 def test_scores_normalised_texts_and_pools_them() -> None:
-    done: list[int] = []
-    report = evaluate(
-        RECOGNIZER,
-        [utterance("0-1", "hello, World!"), utterance("0-2", "Hello there three cats")],
-        on_progress=lambda count, _: done.append(count),
-        read=read_fake,
+    report = measure(
+        [utterance("0-1", "hello, World!"), utterance("0-2", "Hello there three cats")]
     )
-    assert done == [1, 2]
     assert report.errors == WordErrors(hits=4, deletions=2)
     assert report.audio_s == 2.0
     assert [score.hypothesis for score in report.scores] == ["hello world", "hello three"]
-    assert report.rtf > 0
+    assert report.rtf == 1 / 8, "not the streams' own figure"
+    assert report.complete
     assert report.peak_rss_mb > 10
 
 
 def test_broken_recordings_are_named_and_not_fatal() -> None:
-    report = evaluate(
-        RECOGNIZER,
+    report = measure(
         [utterance("0-broken", "hello world"), utterance("1", "world")],
         skipped=[Skipped("lost", "no audio file")],
-        read=read_fake,
     )
     assert [score.id for score in report.scores] == ["1"]
     assert report.skipped == (
@@ -94,27 +114,38 @@ def test_broken_recordings_are_named_and_not_fatal() -> None:
 def test_mistakes_in_the_program_are_fatal() -> None:
     """Only bad input may be skipped: a defect that costs every utterance must not look like it."""
     with pytest.raises(IndexError):
-        evaluate(FakeRecognizer([]), [utterance("0", "hello")], read=read_fake)
+        measure([utterance("0", "hello")], words=[])
 
 
 def test_nothing_to_score_says_why() -> None:
     with pytest.raises(AsrError, match=r"0 usable.* 1 skipped; the first: broken: .*truncated"):
-        evaluate(RECOGNIZER, [utterance("broken", "hello")], read=read_fake)
+        measure([utterance("broken", "hello")])
     with pytest.raises(AsrError, match="0 skipped"):
         evaluate(RECOGNIZER, [])
 
 
 def test_report_as_json(tmp_path: Path) -> None:
-    report = evaluate(
-        RECOGNIZER,
-        [utterance("0-1", "hello world"), utterance("1", "word"), utterance("broken", "x")],
-        read=read_fake,
+    report = measure(
+        [utterance("0-1", "hello world"), utterance("1", "word"), utterance("broken", "x")]
     )
     path = tmp_path / "report.json"
     path.write_text("an older report")
-    report.write(path)
+    report.write(path, ENVELOPE)
     content = json.loads(path.read_text())
     assert list(tmp_path.iterdir()) == [path]
+    assert content["complete"] is True
+    assert content["model"] == {"name": "tiny", "sha256": "ab12", "parameters": 345}
+    assert content["machine"] == {"platform": "Linux-x86_64", "cpus": 2}
+    keys = ("version", "date", "precision", "chunk_ms", "manifests", "split", "limit")
+    assert [content[key] for key in keys] == [
+        "1.2.3",
+        "2026-01-01T00:00:00+00:00",
+        "int8",
+        320,
+        ["a.jsonl"],
+        "dev",
+        None,
+    ]
     assert content["wer"] == pytest.approx(1 / 3)
     assert content["ci95"][0] <= content["wer"] <= content["ci95"][1]
     figures = ("ins", "del", "sub", "words", "utterances", "audio_s")

@@ -50,6 +50,15 @@ def test_rtf_counts_only_what_is_inside() -> None:
     assert meter.rtf == 0.25
 
 
+def test_meters_add_up() -> None:
+    total = RtfMeter()
+    for compute_s, audio_s in ((0.5, 4.0), (1.0, 2.0)):
+        meter = RtfMeter()
+        meter.compute_s, meter.audio_s = compute_s, audio_s
+        total.add(meter)
+    assert (total.compute_s, total.audio_s, total.rtf) == (1.5, 6.0, 0.25)
+
+
 def test_rtf_counts_computation_that_failed() -> None:
     times = iter([0.0, 1.0])
     meter = RtfMeter(clock=lambda: next(times))

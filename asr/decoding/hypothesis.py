@@ -1,0 +1,46 @@
+"""What a search gives: tokens, how sure it is of them, and the protocol of every search."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from asr.engines import Floats
+
+BLANK = 0
+UNK = 1
+INITIAL_CONTEXT = (-1, BLANK)
+"""The predictor's input before any token: what sherpa-onnx starts with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """One token of a hypothesis."""
+
+    token: int
+    frame: int  # encoder frames since the stream began
+    log_prob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """The tokens of a stream as a search sees them after some chunk."""
+
+    emissions: Sequence[Emission]  # all since the stream began, valid until the next chunk
+    stable: int  # how many of them, from the first, no later audio can change; never fewer again
+
+
+class Search(Protocol):
+    """Looks for the most likely tokens of one stream."""
+
+    def accept(self, encoder_out: Floats) -> None:
+        """Search the next encoder frames `(C, joiner_dim)`."""
+        ...
+
+    @property
+    def best(self) -> Hypothesis:
+        """The most likely hypothesis so far.
+
+        It is read after every chunk, so it should not cost the length of the stream: `emissions`
+        may be the search's own growing list. Its readers copy what they keep.
+        """
+        ...
