@@ -8,6 +8,15 @@ from torch.utils.data import Sampler
 
 
 @dataclass(frozen=True)
+class Draw:
+    """One utterance of one epoch; its augmentation is seeded by all three."""
+
+    index: int
+    epoch: int
+    copy: int = 0  # how often the epoch has drawn it before
+
+
+@dataclass(frozen=True)
 class BatchPlan:
     """Batches of utterances of like duration, the same on every machine and after every restart."""
 
@@ -17,8 +26,8 @@ class BatchPlan:
     seed: int
     world_size: int = 1  # batches of one step: one for each process
 
-    def epoch(self, epoch: int) -> list[list[list[int]]]:
-        """Return the steps of an epoch; a step holds `world_size` batches of utterance numbers.
+    def epoch(self, epoch: int) -> list[list[list[Draw]]]:
+        """Return the steps of an epoch; a step holds `world_size` batches.
 
         There are none where small weights leave out every utterance of a small corpus.
         """
@@ -31,7 +40,12 @@ class BatchPlan:
         # Durations are jittered so that an utterance meets other neighbours in each epoch.
         durations = np.asarray(self.durations)[chosen]
         order = np.argsort(durations * generator.uniform(0.9, 1.1, len(chosen)), kind="stable")
-        batches = self._cut_into_batches(chosen[order])
+        draws = [
+            Draw(index, epoch, copy)
+            for index, count in enumerate(copies.tolist())
+            for copy in range(count)
+        ]
+        batches = self._cut_into_batches([draws[i] for i in order])
         steps = [batches[i : i + self.world_size] for i in range(0, len(batches), self.world_size)]
         if len(steps[-1]) < self.world_size:
             # Every process takes part in every step: the last one borrows batches of the first.
@@ -45,24 +59,17 @@ class BatchPlan:
         expected = float(np.dot(self.durations, self.weights))
         return expected / max(1, len(self.epoch(0)))
 
-    def _cut_into_batches(self, order: np.ndarray) -> list[list[int]]:
-        batches: list[list[int]] = [[]]
+    def _cut_into_batches(self, draws: list[Draw]) -> list[list[Draw]]:
+        batches: list[list[Draw]] = [[]]
         longest = 0.0
-        for index in order.tolist():
-            longest = max(longest, self.durations[index])
+        for draw in draws:
+            duration = self.durations[draw.index]
+            longest = max(longest, duration)
             if batches[-1] and longest * (len(batches[-1]) + 1) > self.batch_seconds:
                 batches.append([])
-                longest = self.durations[index]
-            batches[-1].append(index)
+                longest = duration
+            batches[-1].append(draw)
         return batches
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One utterance of one epoch; its augmentation is seeded by both."""
-
-    index: int
-    epoch: int
 
 
 class StepSampler(Sampler[list[Draw]]):
@@ -77,7 +84,7 @@ class StepSampler(Sampler[list[Draw]]):
         while step < self.last_step:
             for batches in self.plan.epoch(epoch):
                 if self.first_step <= step < self.last_step:
-                    yield [Draw(index, epoch) for index in batches[self.rank]]
+                    yield batches[self.rank]
                 step += 1
             epoch += 1
 

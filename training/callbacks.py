@@ -1,7 +1,7 @@
 """What happens beside the steps: checkpoints that survive a kill, validation, the journal."""
 
 import json
-import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -18,44 +18,53 @@ from torch import Tensor
 from asr.errors import AsrError
 from asr.evaluation.alignment import align
 from asr.evaluation.wer import WordErrors
-from training.checkpoint import save_model
+from training.checkpoint import put_in_place, save_model, write_whole
 from training.task import Task
 from training.transducer_task import TransducerTask
 
 
 class Checkpointer(lightning.Callback):
-    """Writes the state of the whole run every few minutes, and on SIGTERM before stopping.
+    """Writes the state of the whole run every few minutes, and on a signal before stopping.
 
     The file is renamed into place when it is complete, so a kill at any moment leaves a checkpoint.
-    settings: kept in it, for `training.checkpoint.resumable_step` to compare.
+    settings: kept in it, for `training.checkpoint.resumable_step` to compare; kept_step: the state
+    after this step is kept beside it, as `before-decay.ckpt`.
     """
 
-    def __init__(self, path: Path, minutes: float, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, path: Path, minutes: float, settings: dict[str, Any], kept_step: int
+    ) -> None:
         self.path, self.seconds, self.settings = path, minutes * 60, settings
+        self.kept_step = kept_step
         self._last = time.monotonic()
-        self._terminated = False
+        self._signal = 0  # that told this process to stop
 
     def on_train_start(self, trainer: Trainer, task: lightning.LightningModule) -> None:
-        signal.signal(signal.SIGTERM, self._terminate)
+        for signum in (
+            signal.SIGTERM,
+            signal.SIGINT,
+        ):  # in the end Lightning puts back the old ones
+            signal.signal(signum, self._stop)
         self._last = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: Trainer, task: lightning.LightningModule, *_: Any
     ) -> None:
         due = time.monotonic() - self._last >= self.seconds
-        terminated, due = trainer.strategy.broadcast((self._terminated, due))
+        signum, due = trainer.strategy.broadcast((self._signal, due))
+        kept = trainer.global_step == self.kept_step
         # The last step too: after it the averaged weights take the place of the trained ones.
-        if terminated or due or trainer.global_step == trainer.max_steps:
-            self._save(trainer)
-        if terminated:
+        if signum or due or kept or trainer.global_step == trainer.max_steps:
+            self._save(trainer, kept)
+        if signum:
             # At once: stopped by its own flag, Lightning validates first, and torchrun kills
             # what still runs after 30 s.
-            raise SystemExit(128 + signal.SIGTERM)
+            raise SystemExit(128 + signum)
 
     def state_dict(self) -> dict[str, Any]:
         return {"settings": self.settings}
 
-    def _save(self, trainer: Trainer) -> None:
+    def _save(self, trainer: Trainer, kept: bool = False) -> None:
         if not all(bool(p.isfinite().all()) for p in trainer.lightning_module.parameters()):
             raise AsrError(
                 f"the weights are NaN or Inf at step {trainer.global_step}: training diverged; "
@@ -65,11 +74,14 @@ class Checkpointer(lightning.Callback):
         partial = self.path.with_suffix(".partial")
         trainer.save_checkpoint(partial)
         if trainer.is_global_zero:
-            os.replace(partial, self.path)
+            if kept:  # first: a run killed in between comes to this step again
+                before_decay = self.path.with_name("before-decay.ckpt")
+                write_whole(before_decay, lambda copy: shutil.copyfile(partial, copy))
+            put_in_place(partial, self.path)
         self._last = time.monotonic()
 
-    def _terminate(self, signum: int, frame: FrameType | None) -> None:
-        self._terminated = True
+    def _stop(self, signum: int, frame: FrameType | None) -> None:
+        self._signal = signum
 
 
 class ExponentialAverage(WeightAveraging):
@@ -87,7 +99,11 @@ class ExponentialAverage(WeightAveraging):
 
 
 class Journal(lightning.Callback):
-    """Appends a JSON line every few steps: the learning curve of the run."""
+    """Appends a JSON line every few steps: the learning curve of the run.
+
+    Validations have lines of their own. A run that goes on from a checkpoint first drops the lines
+    of the steps that it is going to repeat.
+    """
 
     def __init__(self, path: Path, every_steps: int = 20) -> None:
         self.path, self.every_steps = path, every_steps
@@ -96,6 +112,9 @@ class Journal(lightning.Callback):
 
     def on_train_start(self, trainer: Trainer, task: lightning.LightningModule) -> None:
         self._started, self._first_step = time.monotonic(), trainer.global_step
+        if trainer.is_global_zero and self.path.exists():
+            # A step is written before its checkpoint, so the line of this one stays.
+            self._drop_after(trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, task: lightning.LightningModule, *_: Any
@@ -104,18 +123,40 @@ class Journal(lightning.Callback):
             return
         assert isinstance(task, Task)
         done = task.clock.hours(trainer.global_step - self._first_step)
-        row = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.write(
             step=trainer.global_step,
+            hours=round(task.clock.hours(trainer.global_step), 3),
             learning_rate=trainer.optimizers[0].param_groups[0]["lr"],
             audio_per_second=round(done * 3600 / (time.monotonic() - self._started), 1),
-            **row,
+            **{name: float(value) for name, value in task.step_values.items()},
         )
 
     def write(self, **row: Any) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+    def _drop_after(self, step: int) -> None:
+        complete = self.path.read_text(encoding="utf-8").split("\n")[:-1]
+        kept = [line for line in complete if json.loads(line)["step"] <= step]
+        text = "".join(line + "\n" for line in kept)
+        write_whole(self.path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+class FrameAccuracyValidation(lightning.Callback):
+    """Writes what each validation of pre-training measured."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+
+    def on_validation_end(self, trainer: Trainer, task: lightning.LightningModule) -> None:
+        assert isinstance(task, Task)
+        if trainer.is_global_zero:
+            self.journal.write(
+                step=trainer.global_step,
+                hours=round(task.clock.hours(trainer.global_step), 3),
+                frame_accuracy=float(trainer.callback_metrics["frame_accuracy"]),
+            )
 
 
 class WordErrorValidation(lightning.Callback):

@@ -1,6 +1,7 @@
 """A trained model on disk: `model.safetensors`, `tokens.txt` and `bpe.model` in one folder.
 
-And the other kind of checkpoint: `last.ckpt`, the whole state of a run that goes on.
+And the other kind of checkpoint: `last.ckpt`, the whole state of a run that goes on, and
+`before-decay.ckpt`, which `training.task.learning_rate_factor` says more of.
 """
 
 import json
@@ -38,10 +39,10 @@ def save_model(folder: Path, model: Transducer, tokenizer: Tokenizer, half: bool
     }
     metadata = {"config": json.dumps(model.config.to_dict())}
     lines = "".join(f"{piece} {number}\n" for number, piece in enumerate(tokenizer.pieces))
-    _replace(folder / TOKENS, lambda path: path.write_text(lines, encoding="utf-8"))
+    write_whole(folder / TOKENS, lambda path: path.write_text(lines, encoding="utf-8"))
     if tokenizer.model_path.resolve() != (folder / PIECES).resolve():
-        _replace(folder / PIECES, lambda path: shutil.copyfile(tokenizer.model_path, path))
-    _replace(folder / WEIGHTS, lambda path: save_file(weights, path, metadata=metadata))
+        write_whole(folder / PIECES, lambda path: shutil.copyfile(tokenizer.model_path, path))
+    write_whole(folder / WEIGHTS, lambda path: save_file(weights, path, metadata=metadata))
 
 
 def load_model(path: Path) -> tuple[Transducer, list[str]]:
@@ -96,9 +97,17 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file, which appears at `path` when it is complete and on the disk."""
     partial = path.with_name(path.name + ".partial")
     write(partial)
+    put_in_place(partial, path)
+
+
+def put_in_place(partial: Path, path: Path) -> None:
+    """Rename a complete file; its content is on the disk before, so no crash leaves half of it."""
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
     os.replace(partial, path)
 
 

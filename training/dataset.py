@@ -36,12 +36,6 @@ class Speech:
     phones: list[list[int]]  # of the pronunciation; empty lists if it is not trained on
     weights: list[float]
 
-    def every(self, step: int) -> "Speech":
-        """Return each `step`-th utterance."""
-        return Speech(
-            self.cuts[::step], self.tokens[::step], self.phones[::step], self.weights[::step]
-        )
-
     @property
     def durations(self) -> list[float]:
         return [cut.duration for cut in self.cuts]
@@ -106,7 +100,7 @@ class SpeechDataset(Dataset[Example]):
 
     def __getitem__(self, draw: Draw) -> Example:
         identifier = self.speech.cuts[draw.index].id
-        features, rate = self._augmented(self.cache[identifier], identifier, draw.epoch)
+        features, rate = self._augmented(self.cache[identifier], identifier, draw)
         return Example(
             identifier,
             features,
@@ -115,11 +109,12 @@ class SpeechDataset(Dataset[Example]):
         )
 
     def _augmented(
-        self, features: NDArray[np.float32], identifier: str, epoch: int
+        self, features: NDArray[np.float32], identifier: str, draw: Draw
     ) -> tuple[NDArray[np.float32], float]:
         if self.augmentation is None:
             return features, 1.0
-        generator = np.random.default_rng([self.seed, epoch, zlib.crc32(identifier.encode())])
+        utterance = zlib.crc32(identifier.encode())
+        generator = np.random.default_rng([self.seed, draw.epoch, utterance, draw.copy])
         return augment(features, self.augmentation, self.mean, generator)
 
     def _targets(self, index: int, features: NDArray[np.float32], rate: float) -> Tensor:

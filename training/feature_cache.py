@@ -1,9 +1,14 @@
 """Features computed once and kept on disk: decoding audio costs as much as the model's own step.
 
-Two files: `features.f16`, frames one after the other in float16, and `index.jsonl`, a line for
-each utterance, written after its frames are. A killed run loses only the utterances in flight.
+Features of one kind (how they are computed, and the padding) are in a folder of their own, with two
+files: `features.f16`, frames one after the other in float16, and `index.jsonl`, a line for each
+utterance, written after its frames are. A killed run loses only the utterances in flight. Nothing
+is ever overwritten: of two lines with the same id the last one counts, and one that speaks of no
+frames says that there are none any more.
 """
 
+import dataclasses
+import hashlib
 import json
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -21,24 +26,38 @@ from asr.bundle import StreamingConfig
 from asr.errors import AsrError, CorpusError
 from asr.features import FRAME_SHIFT, SAMPLE_RATE, FeatureConfig, compute_features
 from training.corpus import Rejections
+from training.locking import exclusive
 
 
 @dataclass(frozen=True)
 class Extent:
-    """Where an utterance lies in `features.f16`."""
+    """Where an utterance lies in `features.f16`, and what it was computed from."""
 
+    audio_bytes: int  # size of the recording; of another size, it is another recording
     start: int  # frame
     frames: int
 
+    def to_line(self, identifier: str) -> str:
+        return json.dumps({"id": identifier, **dataclasses.asdict(self)}) + "\n"
+
+    @staticmethod
+    def from_line(line: str) -> tuple[str, "Extent"]:
+        content = json.loads(line)
+        return content.pop("id"), Extent(**content)
+
 
 class FeatureCache:
-    """Frames `(T, 80)` of each utterance, tail padding included, by utterance id."""
+    """Frames `(T, 80)` of each utterance, tail padding included, by utterance id.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    root: the folder that the folders of each kind of features are in. Several runs may share it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / features_digest()
         self._bins = FeatureConfig().num_mel_bins
-        self._extents = self._read_index()
-        self._check_size()
+        self._extents: dict[str, Extent] = {}
+        self._total_frames = 0  # that the index speaks of, outdated ones included
+        self._read_index()
         self._frames: NDArray[np.float16] | None = None
 
     def __contains__(self, identifier: str) -> bool:
@@ -47,7 +66,7 @@ class FeatureCache:
     def __getitem__(self, identifier: str) -> NDArray[np.float32]:
         extent = self._extents[identifier]
         if self._frames is None:
-            shape = (self._total_frames(), self._bins)
+            shape = (self._total_frames, self._bins)
             self._frames = np.memmap(self._data_path, np.float16, "r", shape=shape)
         return np.array(self._frames[extent.start : extent.start + extent.frames], np.float32)
 
@@ -59,69 +78,107 @@ class FeatureCache:
         frames = self.num_frames(identifier) - StreamingConfig().tail_padding_frames
         return frames * FRAME_SHIFT / SAMPLE_RATE
 
+    @property
+    def size(self) -> int:
+        """Bytes of all frames."""
+        return self._total_frames * self._bins * np.dtype(np.float16).itemsize
+
     def add(self, cuts: Iterable[MonoCut], rejections: Rejections, processes: int) -> None:
-        """Compute what is missing. Audio that can't be decoded goes to `rejections`."""
-        missing = list({cut.id: cut for cut in cuts if cut.id not in self._extents}.values())
-        if not missing:
+        """Compute what is missing or outdated. Undecodable audio goes to `rejections`."""
+        audio = {cut.id: Path(cut.recording.sources[0].source) for cut in cuts}
+        if not self._missing(audio):
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._frames = None
-        start = self._total_frames()
+        with exclusive(self.folder / "lock"):
+            self._read_index()  # another run may have added some meanwhile
+            self._drop_unfinished()
+            self._compute(self._missing(audio), rejections, processes)
+
+    def statistics(self, identifiers: list[str]) -> tuple[NDArray, NDArray]:
+        """Return mean and deviation `(80,)` of the frames of some utterances."""
+        count, total, squares = 0, np.zeros(self._bins), np.zeros(self._bins)
+        for identifier in identifiers:
+            frames = self[identifier].astype(np.float64)
+            count += len(frames)
+            total += frames.sum(axis=0)
+            squares += (frames**2).sum(axis=0)
+        mean = total / count
+        return mean, np.sqrt(np.maximum(squares / count - mean**2, 0))
+
+    def _missing(self, audio: dict[str, Path]) -> dict[str, Path]:
+        def is_known(identifier: str, path: Path) -> bool:
+            extent = self._extents.get(identifier)
+            return extent is not None and extent.audio_bytes == path.stat().st_size
+
+        return {key: path for key, path in audio.items() if not is_known(key, path)}
+
+    def _compute(self, missing: dict[str, Path], rejections: Rejections, processes: int) -> None:
+        self._frames = None  # it maps the file as long as it was
         with (
             self._data_path.open("ab") as data,
             self._index_path.open("a", encoding="utf-8") as index,
             ProcessPoolExecutor(processes) as pool,
         ):
-            data.truncate(start * self._bins * 2)  # frames whose index line was never written
-            results = pool.map(_features_or_fault, _sources(missing), chunksize=16)
+            results = pool.map(_features_or_fault, missing.values(), chunksize=16)
             progress = track(results, "features", len(missing), console=Console(stderr=True))
-            for cut, result in zip(missing, progress, strict=True):
+            for (identifier, path), result in zip(missing.items(), progress, strict=True):
                 if isinstance(result, str):
-                    rejections.add("audio that can't be decoded", f"{cut.id} ({result})")
-                    continue
+                    rejections.add("audio that can't be decoded", f"{identifier} ({result})")
+                    if identifier not in self._extents:
+                        continue
+                    result = np.empty((0, self._bins), np.float16)
                 data.write(result.tobytes())
                 data.flush()
-                index.write(json.dumps([cut.id, start, len(result)]) + "\n")
+                extent = Extent(path.stat().st_size, self._total_frames, len(result))
+                index.write(extent.to_line(identifier))
                 index.flush()
-                self._extents[cut.id] = Extent(start, len(result))
-                start += len(result)
-
-    def statistics(self, identifiers: list[str]) -> tuple[NDArray, NDArray]:
-        """Return mean and deviation `(80,)` of the frames of some utterances."""
-        frames = np.concatenate([self[i] for i in identifiers])
-        return frames.mean(axis=0, dtype=np.float64), frames.std(axis=0, dtype=np.float64)
+                self._take(identifier, extent)
 
     @property
     def _data_path(self) -> Path:
-        return self._folder / "features.f16"
+        return self.folder / "features.f16"
 
     @property
     def _index_path(self) -> Path:
-        return self._folder / "index.jsonl"
+        return self.folder / "index.jsonl"
 
-    def _read_index(self) -> dict[str, Extent]:
-        extents: dict[str, Extent] = {}
+    def _read_index(self) -> None:
         if self._index_path.exists():
-            text = self._index_path.read_text(encoding="utf-8")
-            complete = text[: text.rfind("\n") + 1]
-            if complete != text:  # a line that a kill cut short
-                self._index_path.write_text(complete, encoding="utf-8")
-            for line in complete.splitlines():
-                identifier, start, frames = json.loads(line)
-                extents[identifier] = Extent(start, frames)
-        return extents
+            lines = self._index_path.read_text(encoding="utf-8").split("\n")
+            for line in lines[:-1]:  # the last is empty, or still being written, or cut by a kill
+                self._take(*Extent.from_line(line))
+        self._check_size()
 
-    def _total_frames(self) -> int:
-        return max((e.start + e.frames for e in self._extents.values()), default=0)
+    def _take(self, identifier: str, extent: Extent) -> None:
+        self._extents.pop(identifier, None)
+        if extent.frames:
+            self._extents[identifier] = extent
+        self._total_frames = max(self._total_frames, extent.start + extent.frames)
+
+    def _drop_unfinished(self) -> None:
+        """Cut off what a killed run was writing."""
+        if self._index_path.exists():
+            with self._index_path.open("r+b") as index:
+                index.truncate(index.read().rfind(b"\n") + 1)
+        if self._data_path.exists():
+            with self._data_path.open("r+b") as data:
+                data.truncate(self.size)
 
     def _check_size(self) -> None:
-        expected = self._total_frames() * self._bins * 2
         size = self._data_path.stat().st_size if self._data_path.exists() else 0
-        if size < expected:
+        if size < self.size:
             raise CorpusError(
-                f"{self._data_path}: {size} bytes, but its index speaks of {expected}; "
-                f"remove {self._folder} to compute the features again"
+                f"{self._data_path}: {size} bytes, but its index speaks of {self.size}; "
+                f"remove {self.folder} to compute the features again"
             )
+
+
+def features_digest() -> str:
+    """Return a name for how features are computed: another one where anything of it differs."""
+    settings = {
+        "features": dataclasses.asdict(FeatureConfig()),
+        "tail_padding_frames": StreamingConfig().tail_padding_frames,
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def utterance_features(audio: str | Path) -> NDArray[np.float32]:
@@ -137,11 +194,7 @@ def utterance_features(audio: str | Path) -> NDArray[np.float32]:
     return compute_features(np.concatenate([*blocks, tail]))
 
 
-def _sources(cuts: list[MonoCut]) -> list[str]:
-    return [cut.recording.sources[0].source for cut in cuts]
-
-
-def _features_or_fault(audio: str) -> NDArray[np.float16] | str:
+def _features_or_fault(audio: Path) -> NDArray[np.float16] | str:
     try:
         return utterance_features(audio).astype(np.float16)
     except AsrError as error:

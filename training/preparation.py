@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from asr.errors import CorpusError
+from training.checkpoint import write_whole
 from training.corpus import Rejections, has_phones, phones_of, read_cuts
 from training.dataset import Speech, trainable
 from training.feature_cache import FeatureCache
@@ -20,6 +21,9 @@ from training.recipe import DataConfig, Recipe, SourceConfig
 from training.tokenizer import Tokenizer, train_tokenizer
 
 STATISTICS_UTTERANCES = 1000
+
+PHONE_DEV_UTTERANCES = 64
+"""Enough to see whether pre-training learns; nothing is chosen by them."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Prepared:
     std: NDArray[np.float32]  # (80,)
     train: Speech
     phones: Speech
+    phones_dev: Speech
     dev: dict[str, Speech]
 
 
@@ -46,11 +51,17 @@ def prepare(recipe: Recipe, data: Path, work: Path, console: Console) -> Prepare
         config.name: read_cuts(data, config.manifests, config.split, rejections)
         for config in recipe.data.dev
     }
-    everything: list[CutSet] = [*(cuts for cuts, _ in train + phones), *dev.values()]
+    phones_dev = _held_out_phones(recipe, phones, data, rejections, console)
+    everything: list[CutSet] = [
+        *(cuts for cuts, _ in train + phones),
+        *dev.values(),
+        CutSet.from_cuts(phones_dev),
+    ]
     _check_ids(everything)
     cache = FeatureCache(work / "features")
     for cuts in everything:
         cache.add(cuts, rejections, processes)
+    usable = {name: [cut for cut in cuts if cut.id in cache] for name, cuts in dev.items()}
     tokenizer = _tokenizer(folder / "bpe.model", recipe, (cuts for cuts, _ in train))
     fastest = recipe.augmentation.stretch[1]
     pronunciations = Pronunciations(work / "phones.jsonl") if recipe.loss.phone_weight else None
@@ -64,14 +75,18 @@ def prepare(recipe: Recipe, data: Path, work: Path, console: Console) -> Prepare
         std,
         train=speech,
         phones=_speech(phones, tokenizer, None, cache, fastest, rejections),
+        phones_dev=_validation_speech(phones_dev, tokenizer, cache),
         dev={
-            config.name: _shortened(dev[config.name], config.limit, recipe.seed, tokenizer, cache)
+            config.name: _validation_speech(
+                _drawn(usable[config.name], config.limit, recipe), tokenizer, cache
+            )
             for config in recipe.data.dev
         },
     )
     if recipe.pretrain:
         _check_usable("to pre-train on", prepared.phones, rejections)
-        for cut in prepared.phones.cuts:
+        _check_usable("to validate pre-training on", prepared.phones_dev, rejections)
+        for cut in prepared.phones.cuts + prepared.phones_dev.cuts:
             phones_of(cut)  # raises, before there is anything to lose
     for name, part in prepared.dev.items():
         _check_usable(f"in the dev set {name}", part, rejections)
@@ -135,30 +150,65 @@ def _speech(
         speech.cuts.extend(kept)
         speech.tokens.extend(tokens)
         speech.weights.extend([weight] * len(kept))
-    speech.phones.extend(_phones(speech.cuts, pronunciations))
+    speech.phones.extend(_phones(speech.cuts, pronunciations, rejections))
     return speech
 
 
-def _phones(cuts: list[MonoCut], pronunciations: Pronunciations | None) -> list[list[int]]:
+def _phones(
+    cuts: list[MonoCut], pronunciations: Pronunciations | None, rejections: Rejections
+) -> list[list[int]]:
     """Phone ids of each utterance: those it was synthesised from, or those of its text."""
     if pronunciations is None:
         return [[] for _ in cuts]
     pronunciations.add(cut.supervisions[0].text for cut in cuts if not has_phones(cut))
-    return [
+    phones = [
         phone_ids(symbol for symbol, _ in phones_of(cut))
         if has_phones(cut)
         else pronunciations[cut.supervisions[0].text]
         for cut in cuts
     ]
+    for cut, ids in zip(cuts, phones, strict=True):
+        if not ids:
+            rejections.add("phones only: flite can't say it", cut.id)
+    return phones
 
 
-def _shortened(
-    cuts: CutSet, limit: int, seed: int, tokenizer: Tokenizer, cache: FeatureCache
-) -> Speech:
+def _held_out_phones(
+    recipe: Recipe,
+    train: list[tuple[CutSet, float]],
+    data: Path,
+    rejections: Rejections,
+    console: Console,
+) -> list[MonoCut]:
+    """Return what pre-training is validated on: the dev split of its corpora, if they have one."""
+    if not recipe.pretrain:
+        return []
+    trained_on = {cut.id: cut for cuts, _ in train for cut in cuts}
+    held_out: dict[str, MonoCut] = {}
+    faults = []
+    for source in recipe.data.phones:
+        try:
+            dev = _read_sources([replace(source, split="dev")], recipe.data, data, rejections)
+        except CorpusError as error:
+            faults.append(str(error))
+            continue
+        # A row that names no split is in all of them.
+        held_out |= {cut.id: cut for cut in dev[0][0] if cut.id not in trained_on}
+    if not held_out:
+        message = "pre-training is validated on speech that it trains on: no dev split to use"
+        console.print("; ".join([message, *faults]), style="yellow", markup=False)
+    return _drawn(list((held_out or trained_on).values()), PHONE_DEV_UTTERANCES, recipe)
+
+
+def _drawn(cuts: list[MonoCut], limit: int, recipe: Recipe) -> list[MonoCut]:
     """Draw the utterances that the validations of a run use; the same for every run of a seed."""
-    usable = [cut for cut in cuts if cut.id in cache]
-    chosen = np.random.default_rng(seed).permutation(len(usable))[:limit]
-    kept = sorted((usable[i] for i in chosen), key=lambda cut: cut.duration)
+    chosen = np.random.default_rng(recipe.seed).permutation(len(cuts))[:limit]
+    return [cuts[i] for i in chosen]
+
+
+def _validation_speech(cuts: list[MonoCut], tokenizer: Tokenizer, cache: FeatureCache) -> Speech:
+    usable = (cut for cut in cuts if cut.id in cache)
+    kept = sorted(usable, key=lambda cut: cut.duration)
     tokens = [tokenizer.encode(cut.supervisions[0].text) for cut in kept]
     return Speech(kept, tokens, [[] for _ in kept], [1.0] * len(kept))
 
@@ -184,8 +234,7 @@ def _statistics(
         ids = [cut.id for cuts, _ in sources for cut in cuts if cut.id in cache]
         chosen = np.random.default_rng(seed).permutation(len(ids))[:STATISTICS_UTTERANCES]
         mean, std = cache.statistics([ids[i] for i in chosen])
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({"mean": mean.tolist(), "std": std.tolist()}))
-        os.replace(partial, path)
+        content = json.dumps({"mean": mean.tolist(), "std": std.tolist()})
+        write_whole(path, lambda partial: partial.write_text(content))
     content = json.loads(path.read_text())
     return np.array(content["mean"], np.float32), np.array(content["std"], np.float32)

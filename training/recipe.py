@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from asr.errors import RecipeError
+from asr.features import FeatureConfig
 from training.model import SIZES
 
 _EXPONENT = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+")
@@ -76,6 +77,19 @@ class AugmentationConfig:
     time_masks_per_10s: float = 3.0
     time_mask_frames: int = 30  # widest mask, of 10 ms frames
 
+    def __post_init__(self) -> None:
+        for name in ("stretch", "mel_warp", "gain_db", "noise_snr_db"):
+            low, high = getattr(self, name)
+            if not low <= high:
+                raise ValueError(f"{name} is from {low} to {high}; expected the lower one first")
+        for name in ("stretch", "mel_warp"):
+            if not getattr(self, name)[0] > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected factors above 0")
+        _require_probability(self, "noise_probability")
+        for name in ("frequency_masks", "time_masks_per_10s", "time_mask_frames"):
+            _require_range(self, name, 0)
+        _require_range(self, "frequency_mask_bins", 0, FeatureConfig().num_mel_bins)
+
     def without_masks(self) -> "AugmentationConfig":
         """For targets with a time of their own: nobody can tell a phone that is masked."""
         return dataclasses.replace(self, frequency_masks=0, time_masks_per_10s=0.0)
@@ -113,6 +127,10 @@ class LossConfig:
     phone_weight: float = 0.0  # of phone CTC on the lower blocks (needs flite); 0: none
     ramp_hours: float = 6.0  # audio over which the pruned loss grows from 0.1 to 1
 
+    def __post_init__(self) -> None:
+        # Of one position: no token could ever be emitted, only blanks.
+        _require_range(self, "band", 2)
+
 
 @dataclass(frozen=True)
 class StreamingTrainingConfig:
@@ -123,6 +141,15 @@ class StreamingTrainingConfig:
     full_probability: float = 0.2  # of a batch that sees the whole utterance
     validation_chunk_frames: int = 8
     validation_left_frames: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("chunk_frames", "left_frames"):
+            if not getattr(self, name) or min(getattr(self, name)) < 1:
+                raise ValueError(
+                    f"{name} is {list(getattr(self, name))}; expected one or more numbers above 0"
+                )
+        _require_probability(self, "full_probability")
+        _require_positive(self, "validation_chunk_frames", "validation_left_frames")
 
 
 @dataclass(frozen=True)
@@ -159,6 +186,17 @@ def _require_positive(config: Any, *names: str) -> None:
     for name in names:
         if not getattr(config, name) > 0:
             raise ValueError(f"{name} is {getattr(config, name)}; expected more than 0")
+
+
+def _require_range(config: Any, name: str, low: float, high: float | None = None) -> None:
+    value = getattr(config, name)
+    if not low <= value or (high is not None and not value <= high):
+        expected = f"{low} or more" if high is None else f"{low} to {high}"
+        raise ValueError(f"{name} is {value}; expected {expected}")
+
+
+def _require_probability(config: Any, name: str) -> None:
+    _require_range(config, name, 0, 1)
 
 
 def load_recipe(path: Path) -> Recipe:

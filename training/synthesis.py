@@ -81,8 +81,12 @@ class SynthesisReport:
 _FLITE_TIMEOUT_S = 60
 
 
+class FliteRefusal(CorpusError):
+    """flite is there, but failed on what it was asked."""
+
+
 def _flite(*arguments: str) -> str:
-    """flite's standard output; CorpusError if it is missing or fails."""
+    """flite's standard output; CorpusError if it is missing, FliteRefusal if it fails."""
     try:
         result = subprocess.run(
             ["flite", *arguments],
@@ -97,9 +101,9 @@ def _flite(*arguments: str) -> str:
             "(Debian, Ubuntu), or from https://github.com/festvox/flite"
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise CorpusError(f"flite took more than {_FLITE_TIMEOUT_S} s") from error
+        raise FliteRefusal(f"flite took more than {_FLITE_TIMEOUT_S} s") from error
     if result.returncode != 0:
-        raise CorpusError(f"flite failed with status {result.returncode}: {result.stderr.strip()}")
+        raise FliteRefusal(f"flite failed with status {result.returncode}: {result.stderr.strip()}")
     return result.stdout
 
 
@@ -117,7 +121,7 @@ def pronounce(text: str) -> list[str]:
     """The phones of `text` by flite's front end, with "pau" at both ends and where it pauses.
 
     About 10 ms a sentence, most of it starting the process: call it from threads for many, and keep
-    the result. Raises CorpusError if flite is missing or fails.
+    the result. Raises CorpusError if flite is missing, FliteRefusal if it fails on this text.
     """
     # kal16 is the fastest voice; the front end is the same for all.
     return _flite("-voice", "kal16", "-ps", "-t", text, "-o", "none").split()

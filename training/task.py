@@ -30,8 +30,9 @@ class StepClock:
 def learning_rate_factor(step: int, warmup: int, decay: int, total: int) -> float:
     """Rise from zero, stay at one, fall to zero over the last `decay` steps.
 
-    The flat middle lets a run be prolonged: take a checkpoint from before the fall and raise the
-    hours of the recipe.
+    The flat middle lets a run be prolonged: the state at its end is kept as `before-decay.ckpt`.
+    Copy that over `last.ckpt`, raise the hours of the recipe, and start it again. There is none
+    where the fall begins with the first step.
     """
     return min(1.0, (step + 1) / max(1, warmup), max(0.0, (total - step) / max(1, decay)))
 
@@ -42,6 +43,14 @@ class Task(lightning.LightningModule):
     def __init__(self, schedule: ScheduleConfig, clock: StepClock, seed: int) -> None:
         super().__init__()
         self.schedule, self.clock, self.seed = schedule, clock, seed
+        self.step_values: dict[str, Tensor] = {}
+        """Losses of the last step, for the journal."""
+
+    @property
+    def decay_start(self) -> int:
+        """The step up to which the learning rate is whole."""
+        schedule = self.schedule
+        return self.clock.steps(schedule.hours) - self.clock.steps(schedule.decay_hours)
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return the summed loss of a batch, what to divide it by, and parts for the log."""
@@ -55,10 +64,11 @@ class Task(lightning.LightningModule):
             torch.distributed.all_reduce(weight)
             weight = weight / torch.distributed.get_world_size()
         loss = total / weight
-        self.log("loss", loss.detach(), prog_bar=True)
-        self.log("hours", self.clock.hours(self.global_step), prog_bar=True)
-        for name, value in parts.items():
-            self.log(name, value.detach() / weight)
+        self.step_values = {name: value.detach() / weight for name, value in parts.items()}
+        self.step_values["loss"] = loss.detach()
+        for name, value in self.step_values.items():
+            self.log(name, value, prog_bar=name == "loss")
+        self.log("hours", self.clock.hours(self.global_step))
         return loss
 
     def on_train_batch_end(self, *_: Any) -> None:

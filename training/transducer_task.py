@@ -71,7 +71,9 @@ class TransducerTask(Task):
     def _phone_loss(self, encoded: EncoderOutput, batch: Batch) -> Tensor:
         """CTC of the pronunciation; silence, which the head knows from stage one, is its blank."""
         log_probs = functional.log_softmax(self.model.phones(encoded.phonetic).float(), dim=-1)
-        return ctc_loss(log_probs, batch.phones, encoded.lengths, batch.phone_lengths).sum()
+        losses = ctc_loss(log_probs, batch.phones, encoded.lengths, batch.phone_lengths)
+        # Without phones (flite can't say its text) an utterance is unknown, not silent.
+        return losses[batch.phone_lengths > 0].sum()
 
     def _join_band(
         self, encoder_out: Tensor, predicted: Tensor, targets: Tensor, starts: Tensor

@@ -5,9 +5,17 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from training.batching import BatchPlan, StepSampler
+from training.batching import BatchPlan, Draw, StepSampler
 
 DURATIONS = np.random.default_rng(0).uniform(0.5, 12, 300).tolist()
+
+
+def seconds(batch: list[Draw]) -> list[float]:
+    return [DURATIONS[draw.index] for draw in batch]
+
+
+def indices(steps: list[list[list[Draw]]]) -> list[int]:
+    return [draw.index for step in steps for batch in step for draw in batch]
 
 
 def plan(world_size: int = 1, weight: float = 1.0, seed: int = 1) -> BatchPlan:
@@ -18,7 +26,7 @@ def plan(world_size: int = 1, weight: float = 1.0, seed: int = 1) -> BatchPlan:
 def test_an_epoch_holds_every_utterance(world_size: int) -> None:
     steps = plan(world_size).epoch(0)
     assert all(len(step) == world_size for step in steps)
-    counts = Counter(index for step in steps for batch in step for index in batch)
+    counts = Counter(draw.index for step in steps for batch in step for draw in batch)
     assert set(counts) == set(range(300))
     borrowed = sum(counts.values()) - 300
     assert 0 <= borrowed < 40 * world_size, "only the last step may borrow"
@@ -27,20 +35,28 @@ def test_an_epoch_holds_every_utterance(world_size: int) -> None:
 def test_no_batch_is_longer_than_asked_padding_included() -> None:
     for step in plan(2).epoch(3):
         for batch in step:
-            assert len(batch) == 1 or max(DURATIONS[i] for i in batch) * len(batch) <= 40.0
+            assert len(batch) == 1 or max(seconds(batch)) * len(batch) <= 40.0
 
 
 def test_little_is_padding() -> None:
     batches = [batch for step in plan().epoch(0) for batch in step]
-    padded = sum(max(DURATIONS[i] for i in batch) * len(batch) for batch in batches)
+    padded = sum(max(seconds(batch)) * len(batch) for batch in batches)
     assert sum(DURATIONS) / padded > 0.85
 
 
 def test_weights_repeat_and_thin_out() -> None:
     assert sum(len(b) for s in plan(weight=2.0).epoch(0) for b in s) == 600
-    half = [i for s in plan(weight=0.5).epoch(0) for b in s for i in b]
+    half = [d.index for s in plan(weight=0.5).epoch(0) for b in s for d in b]
     assert 110 < len(half) < 190
-    assert half != [i for s in plan(weight=0.5).epoch(1) for b in s for i in b]
+    assert half != [d.index for s in plan(weight=0.5).epoch(1) for b in s for d in b]
+
+
+def test_copies_of_an_utterance_are_numbered() -> None:
+    draws = [draw for step in plan(weight=2.0).epoch(3) for batch in step for draw in batch]
+    assert sorted(draws, key=lambda d: (d.index, d.copy)) == [
+        Draw(index, 3, copy) for index in range(300) for copy in (0, 1)
+    ]
+    assert {d.copy for s in plan(weight=0.7).epoch(0) for b in s for d in b} == {0}
 
 
 def test_an_epoch_that_leaves_everything_out_is_passed_over() -> None:
@@ -52,8 +68,8 @@ def test_an_epoch_that_leaves_everything_out_is_passed_over() -> None:
 
 def test_epochs_differ_and_repeat_exactly() -> None:
     assert plan().epoch(0) == plan().epoch(0)
-    assert plan().epoch(0) != plan().epoch(1)
-    assert plan().epoch(0) != plan(seed=2).epoch(0)
+    assert indices(plan().epoch(0)) != indices(plan().epoch(1))
+    assert indices(plan().epoch(0)) != indices(plan(seed=2).epoch(0))
 
 
 def test_a_sampler_started_late_goes_on_with_the_same_batches() -> None:

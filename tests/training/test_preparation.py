@@ -1,15 +1,26 @@
 """What can't be trained on stops a run before it begins, with the reason."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+import training.pronunciation
 from asr.errors import CorpusError
 from tests.training.conftest import write_corpus
-from training.preparation import prepare
-from training.recipe import DataConfig, DevSetConfig, Recipe, ScheduleConfig, SourceConfig
+from training.dataset import Speech
+from training.preparation import Prepared, prepare
+from training.recipe import (
+    DataConfig,
+    DevSetConfig,
+    LossConfig,
+    Recipe,
+    ScheduleConfig,
+    SourceConfig,
+)
+from training.synthesis import FliteRefusal
 
 
 def recipe(**changes: object) -> Recipe:
@@ -65,3 +76,73 @@ def test_pre_training_without_phone_times_is_refused(tmp_path: Path) -> None:
     settings = recipe(data=data, pretrain=ScheduleConfig(hours=1))
     with pytest.raises(CorpusError, match="train-1: no phone times"):
         prepare(settings, tmp_path, tmp_path / "work", Console(quiet=True))
+
+
+def prepared_with_phones(root: Path) -> tuple[Prepared, str]:
+    """Prepare to pre-train on `train`; return what comes of it, and what the console says."""
+    data = DataConfig(
+        train=(SourceConfig("train/*.jsonl"),),
+        dev=(DevSetConfig("held", "dev/*.jsonl"),),
+        phones=(SourceConfig("train/*.jsonl"),),
+    )
+    console = Console(file=io.StringIO(), width=1000)
+    settings = recipe(data=data, pretrain=ScheduleConfig(hours=1))
+    prepared = prepare(settings, root, root / "work", console)
+    assert isinstance(console.file, io.StringIO)
+    return prepared, console.file.getvalue()
+
+
+def ids(speech: Speech) -> set[str]:
+    return {cut.id for cut in speech.cuts}
+
+
+def test_pre_training_is_validated_on_speech_that_it_does_not_train_on(tmp_path: Path) -> None:
+    write_corpora(tmp_path)
+    write_corpus(tmp_path / "train", "dev", ["white red", "black"])
+    (tmp_path / "dev" / "manifest.jsonl").unlink()
+    write_corpus(tmp_path / "dev", "other", ["red"])
+    text = (tmp_path / "dev" / "manifest.jsonl").read_text()
+    (tmp_path / "dev" / "manifest.jsonl").write_text(text.replace('"other"', '"dev"'))
+    prepared, output = prepared_with_phones(tmp_path)
+    assert ids(prepared.phones) == {"train-0", "train-1"}
+    assert ids(prepared.phones_dev) == {"dev-0", "dev-1"}
+    assert "validated on speech that it trains on" not in output
+
+
+def test_without_a_dev_split_pre_training_says_what_it_is_validated_on(tmp_path: Path) -> None:
+    write_corpora(tmp_path)
+    prepared, output = prepared_with_phones(tmp_path)
+    assert ids(prepared.phones_dev) == ids(prepared.phones)
+    assert "validated on speech that it trains on: no dev split" in output
+
+
+def test_rows_without_a_split_are_not_held_out(tmp_path: Path) -> None:
+    write_corpora(tmp_path)
+    manifest = tmp_path / "train" / "manifest.jsonl"
+    manifest.write_text(manifest.read_text().replace('"split": "train", ', ""))
+    _, output = prepared_with_phones(tmp_path)
+    assert "validated on speech that it trains on" in output
+
+
+def test_texts_that_flite_can_not_say_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_corpora(tmp_path)
+    manifest = tmp_path / "train" / "manifest.jsonl"
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for row in rows:
+        row.pop("phones")
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def pronounce(text: str) -> list[str]:
+        if text == "red green":
+            raise FliteRefusal("flite failed with status 1")
+        return ["pau", "b", "pau"]
+
+    monkeypatch.setattr(training.pronunciation, "pronounce", pronounce)
+    console = Console(file=io.StringIO(), width=1000)
+    settings = recipe(loss=LossConfig(phone_weight=0.3))
+    prepared = prepare(settings, tmp_path, tmp_path / "work", console)
+    assert sorted(map(len, prepared.train.phones)) == [0, 1]
+    assert isinstance(console.file, io.StringIO)
+    assert "skipped 1 (phones only: flite can't say it), such as train-0" in console.file.getvalue()

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 import training.pronunciation
+from asr.errors import CorpusError
 from training.pronunciation import Pronunciations, phone_ids
-from training.synthesis import PHONES
+from training.synthesis import PHONES, FliteRefusal
 
 SPOKEN = {"red": ["pau", "r", "eh", "d", "pau"], "blue": ["pau", "b", "l", "uw", "pau"]}
 
@@ -41,3 +42,52 @@ def test_flite_knows_english(tmp_path: Path) -> None:
     found = Pronunciations(tmp_path / "phones.jsonl")
     found.add(["the house"])
     assert [PHONES[i] for i in found["the house"]] == ["dh", "ax", "hh", "aw", "s"]
+
+
+def test_a_text_that_flite_refuses_has_no_phones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pronounce(text: str) -> list[str]:
+        if text == "unspeakable":
+            raise FliteRefusal("flite failed with status 1")
+        return SPOKEN.get(text, ["y", "eh", "s"])
+
+    monkeypatch.setattr(training.pronunciation, "pronounce", pronounce)
+    path = tmp_path / "phones.jsonl"
+    found = Pronunciations(path)
+    found.add(["red", "unspeakable"])
+    for each in (found, Pronunciations(path)):
+        assert each["unspeakable"] == []
+        assert len(each["red"]) == 3
+
+
+def test_a_flite_that_says_nothing_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or every text would be kept as one without phones."""
+
+    def pronounce(text: str) -> list[str]:
+        raise FliteRefusal("flite failed with status 127: no libflite.so")
+
+    monkeypatch.setattr(training.pronunciation, "pronounce", pronounce)
+    with pytest.raises(CorpusError, match="libflite"):
+        Pronunciations(tmp_path / "phones.jsonl").add(["red"])
+    assert (tmp_path / "phones.jsonl").read_text() == ""
+
+
+def test_what_another_run_looked_up_meanwhile_is_not_looked_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def pronounce(text: str) -> list[str]:
+        asked.append(text)
+        return SPOKEN[text]
+
+    monkeypatch.setattr(training.pronunciation, "pronounce", pronounce)
+    path = tmp_path / "phones.jsonl"
+    late = Pronunciations(path)
+    Pronunciations(path).add(["red"])
+    late.add(["red", "blue"])
+    assert asked == ["red", "blue"]
+    assert len(path.read_text().splitlines()) == 2

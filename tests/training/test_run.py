@@ -87,7 +87,7 @@ KILLED_RUN = """
             if trainer.global_step > kill_at:
                 os.kill(os.getpid(), getattr(signal, sys.argv[4]))
             if trainer.global_step <= kill_at:
-                self.write(ids=batch.ids, loss=outputs["loss"].item(), at=trainer.global_step)
+                self.write(step=trainer.global_step, ids=batch.ids, loss=outputs["loss"].item())
 
     run.Journal = Recorder
     settings = recipe(24, checkpoint_minutes=float(sys.argv[5]))
@@ -112,7 +112,7 @@ def run_until(corpora: Path, work: Path, kill_at: int, sig: str, minutes: float)
 
 
 def recorded(work: Path) -> list[tuple[int, list[str], float]]:
-    return [(r["at"], r["ids"], r["loss"]) for r in journal(work / "tiny") if "at" in r]
+    return [(r["step"], r["ids"], r["loss"]) for r in journal(work / "tiny") if "ids" in r]
 
 
 def test_a_killed_run_goes_on_with_the_same_utterances_and_losses(
@@ -132,9 +132,10 @@ def test_a_killed_run_goes_on_with_the_same_utterances_and_losses(
     assert [row[2] for row in again] == pytest.approx([row[2] for row in whole], rel=1e-5)
 
 
-def test_sigterm_saves_before_it_stops(tones: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sig", ["SIGTERM", "SIGINT"])
+def test_a_signal_saves_before_it_stops(tones: Path, tmp_path: Path, sig: str) -> None:
     # The interval is an hour: only the signal can have written the checkpoint.
-    assert run_until(tones, tmp_path, 5, "SIGTERM", 60) == 143
+    assert run_until(tones, tmp_path, 5, sig, 60) == 128 + signal.Signals[sig]
     checkpoint = torch.load(tmp_path / "tiny" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 6
     assert not list((tmp_path / "tiny").glob("*.partial"))

@@ -1,6 +1,8 @@
 """Both stages train what they should, and a run that is over or was changed is not spoiled."""
 
 import dataclasses
+import io
+import re
 import shutil
 from pathlib import Path
 
@@ -11,12 +13,14 @@ from safetensors.torch import load_file
 
 from asr.errors import AsrError, RecipeError
 from tests.training.test_run import TINY, journal, recipe
-from training.callbacks import Checkpointer
+from training.callbacks import Checkpointer, Journal
 from training.checkpoint import averaged_weights
+from training.fit import validation_batches
 from training.model import Transducer, sized
 from training.model.config import SIZES
 from training.recipe import Recipe, SourceConfig
-from training.run import run_recipe, validation_batches
+from training.run import run_recipe
+from training.task import Task
 
 STEPS = 7
 
@@ -38,6 +42,7 @@ def finished(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SIZES, "xs", TINY)
+        patch.setattr(Journal.__init__, "__defaults__", (2,))  # a line every other step
         run_recipe(two_stages(), tones, work, Console(quiet=True))
     return work
 
@@ -46,6 +51,7 @@ def finished(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def work(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the finished run, to go on with."""
     monkeypatch.setitem(SIZES, "xs", TINY)
+    monkeypatch.setattr(Journal.__init__, "__defaults__", (2,))
     return Path(shutil.copytree(finished, tmp_path / "work"))
 
 
@@ -83,6 +89,85 @@ def test_a_run_can_be_prolonged(work: Path, tones: Path) -> None:
     before = last_step(work)
     run_recipe(two_stages(hours_factor=1.5), tones, work, Console(quiet=True))
     assert last_step(work) == pytest.approx(1.5 * before, abs=1)
+
+
+def test_a_run_can_be_prolonged_from_before_its_decay(work: Path, tones: Path) -> None:
+    folder = work / "tiny"
+    total = last_step(work)
+    state = torch.load(folder / "before-decay.ckpt", weights_only=True)
+    assert total / 2 < state["global_step"] < total
+    assert state["lr_schedulers"][0]["_last_lr"] == [3e-3, 3e-3]
+    assert torch.load(folder / "last.ckpt")["lr_schedulers"][0]["_last_lr"] == [0.0, 0.0]
+
+    before = journal(folder)
+    shutil.copyfile(folder / "before-decay.ckpt", folder / "last.ckpt")
+    run_recipe(two_stages(hours_factor=1.5), tones, work, Console(quiet=True))
+    rows = [row for row in journal(folder) if "loss" in row]
+    assert [row["step"] for row in rows] == list(range(2, last_step(work) + 1, 2))
+    kept = [row for row in before if row["step"] <= state["global_step"]]
+    assert journal(folder)[: len(kept)] == kept
+    rates = [
+        {row["step"]: row["learning_rate"] for row in part if "loss" in row}
+        for part in (before, rows)
+    ]
+    late = total - total % 2
+    assert rates[0][late] < rates[1][late] == 3e-3
+
+
+def test_a_run_says_what_it_will_do_and_how_fast_it_was(work: Path, tones: Path) -> None:
+    folder = work / "tiny"
+    shutil.copyfile(folder / "before-decay.ckpt", folder / "last.ckpt")
+    console = Console(file=io.StringIO(), width=200)
+    run_recipe(two_stages(), tones, work, console)
+    assert isinstance(console.file, io.StringIO)
+    output = console.file.getvalue()
+    assert re.search(r"size xs, 0\.\d million parameters; 1 process, precision (32|bf16)\n", output)
+    assert "to hear: 0.0388889 h of synthetic speech, then 0.0388889 h of speech\n" in output
+    size = (next((work / "features").glob("*/features.f16"))).stat().st_size
+    assert f"features: {size / 1e6:.0f} MB in {work}/features/" in output
+    assert re.search(r"trained on 0\.0 h, \d+ s of audio per second\n", output)
+
+
+def test_a_repeated_step_is_in_the_journal_once(
+    work: Path, tones: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = work / "tiny"
+    whole = [(row["step"], row.keys()) for row in journal(folder)]
+    shutil.copyfile(folder / "before-decay.ckpt", folder / "last.ckpt")
+    with (folder / "journal.jsonl").open("a") as file:
+        file.write('{"step": 9')  # killed here
+    run_recipe(two_stages(), tones, work, Console(quiet=True))
+    assert [(row["step"], row.keys()) for row in journal(folder)] == whole
+
+
+def test_a_validation_that_was_done_is_neither_lost_nor_repeated(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SIZES, "xs", TINY)
+    # The checkpoint of the very step after which there is a validation.
+    monkeypatch.setattr(Task, "decay_start", 3)
+    settings = dataclasses.replace(two_stages(), pretrain=None)
+    step_hours = settings.train.validate_every_hours / 5
+    schedule = dataclasses.replace(settings.train, validate_every_hours=3 * step_hours)
+    settings = dataclasses.replace(settings, train=schedule)
+    run_recipe(settings, tones, tmp_path, Console(quiet=True))
+    folder = tmp_path / "tiny"
+    whole = [row["step"] for row in journal(folder)]
+    assert 3 in whole
+    shutil.copyfile(folder / "before-decay.ckpt", folder / "last.ckpt")
+    run_recipe(settings, tones, tmp_path, Console(quiet=True))
+    assert [row["step"] for row in journal(folder)] == whole
+
+
+def test_validations_have_lines_of_their_own(work: Path) -> None:
+    folder = work / "tiny" / "pretrain"
+    validated = [row for row in journal(folder) if "frame_accuracy" in row]
+    steps = torch.load(folder / "last.ckpt", weights_only=True)["global_step"]
+    assert validated[-1]["step"] == steps, "the finished model is scored"
+    assert all("loss" not in row for row in validated)
+    for row in journal(work / "tiny"):
+        assert ("loss" in row) != ("wer" in row)
+        assert ("loss" in row) or not [name for name in row if name.startswith("wer/")]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +208,7 @@ def test_diverged_weights_do_not_replace_a_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     path.write_text("an earlier state")
     with pytest.raises(AsrError, match="NaN or Inf at step 5"):
-        Checkpointer(path, 1.0, {})._save(Diverged())  # type: ignore[arg-type]
+        Checkpointer(path, 1.0, {}, 0)._save(Diverged())  # type: ignore[arg-type]
     assert path.read_text() == "an earlier state"
 
 

@@ -1,0 +1,41 @@
+"""What a step sees of an utterance is decided by its draw alone."""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.conftest import write_corpus
+from training.augmentation import augment
+from training.batching import Draw
+from training.corpus import Rejections, read_cuts
+from training.dataset import Speech, SpeechDataset
+from training.feature_cache import FeatureCache
+from training.recipe import AugmentationConfig
+
+MEAN = np.zeros(80, np.float32)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> SpeechDataset:
+    write_corpus(tmp_path / "a", "train", ["red green blue"])
+    cuts = list(read_cuts(tmp_path, "a/*.jsonl", "train", Rejections()))
+    cache = FeatureCache(tmp_path / "cache")
+    cache.add(cuts, Rejections(), processes=1)
+    return SpeechDataset(Speech(cuts, [[1]], [[]], [2.0]), cache, MEAN, AugmentationConfig(), 5)
+
+
+def test_two_copies_in_an_epoch_are_augmented_differently(dataset: SpeechDataset) -> None:
+    first, second, again = (
+        dataset[draw].features for draw in (Draw(0, 3), Draw(0, 3, 1), Draw(0, 3))
+    )
+    np.testing.assert_array_equal(first, again)
+    assert first.shape != second.shape or not np.array_equal(first, second)
+
+
+def test_the_first_copy_is_drawn_as_it_was_before_there_were_copies(dataset: SpeechDataset) -> None:
+    """A run that was started before goes on with what it would have seen."""
+    generator = np.random.default_rng([5, 3, zlib.crc32(b"train-0")])
+    expected, _ = augment(dataset.cache["train-0"], AugmentationConfig(), MEAN, generator)
+    np.testing.assert_array_equal(dataset[Draw(0, 3)].features, expected)

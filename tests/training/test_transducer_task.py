@@ -1,0 +1,48 @@
+"""The loss of a step is made of what is known of its utterances."""
+
+import pytest
+import torch
+
+from training.dataset import Batch
+from training.model import ModelConfig, Transducer
+from training.recipe import LossConfig, ScheduleConfig, StreamingTrainingConfig
+from training.task import StepClock
+from training.transducer_task import TransducerTask
+
+CONFIG = ModelConfig(vocab_size=30, dim=32, layers=1, conv_kernel=7)
+
+
+def phone_loss(batch: Batch) -> float:
+    torch.manual_seed(0)
+    task = TransducerTask(
+        Transducer(CONFIG).eval(),
+        None,  # type: ignore[arg-type]  # only validation needs the tokenizer
+        ScheduleConfig(hours=1),
+        LossConfig(phone_weight=1.0),
+        StreamingTrainingConfig(full_probability=1.0),
+        StepClock(60.0),
+        seed=1,
+    )
+    with torch.no_grad():
+        return float(task.losses(batch)[2]["phones"])
+
+
+def batch(phones: list[list[int]]) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    padded = [torch.tensor(ids, dtype=torch.int64) for ids in phones]
+    return Batch(
+        ids=["a", "b"],
+        features=torch.randn(2, 103, 80, generator=generator),
+        feature_lengths=torch.tensor([103, 103]),
+        targets=torch.tensor([[3, 4], [5, 6]]),
+        target_lengths=torch.tensor([2, 2]),
+        phones=torch.nn.utils.rnn.pad_sequence(padded, batch_first=True),
+        phone_lengths=torch.tensor([len(ids) for ids in phones]),
+    )
+
+
+def test_an_utterance_without_phones_is_unknown_and_not_silent() -> None:
+    both, second = batch([[1, 2], [3, 4, 5]]), batch([[], [3, 4, 5]])
+    assert 0 < phone_loss(second) < phone_loss(both)
+    assert phone_loss(second) + phone_loss(batch([[1, 2], []])) == pytest.approx(phone_loss(both))
+    assert phone_loss(batch([[], []])) == 0.0
