@@ -1,14 +1,13 @@
 """The `asr-export` command."""
 
 import logging
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from asr.errors import AsrError
+from asr.entry import run_command
 
 
 class Precision(StrEnum):
@@ -70,9 +69,5 @@ def export(
 
 
 def main() -> None:
-    """Run the command; what a user can mend is a message and exit code 2."""
-    try:
-        app()
-    except AsrError as error:
-        print(f"asr-export: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+    """Run the command; the entry point of the package."""
+    run_command(app, "asr-export", extra="export")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from asr.errors import AsrError
+from asr.entry import run_command
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -85,17 +85,8 @@ def synthesize(
 
 
 def main() -> None:
-    """Run the command; what a user can mend is a message and exit code 2."""
-    try:
-        app()
-    except (AsrError, OSError) as error:  # OSError: such as a full disk
-        print(f"asr-train: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
-    except ModuleNotFoundError as error:
-        if (error.name or "asr").split(".")[0] in ("asr", "training", "export"):
-            raise  # our own mistake, not a missing extra
-        print(f"asr-train needs {error.name}: pip install 'earshot-asr[train]'", file=sys.stderr)
-        raise SystemExit(2) from error
+    """Run the command; the entry point of the package."""
+    run_command(app, "asr-train", extra="train")
 
 
 if __name__ == "__main__":
