@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from asr.decoding.hypothesis import BLANK as BLANK_ID
+from asr.decoding.hypothesis import UNK as UNKNOWN_ID
 from training.model import Transducer
-from training.model.config import BLANK_ID
-from training.tokenizer import UNKNOWN_ID
 
 
 @torch.no_grad()

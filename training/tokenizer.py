@@ -6,11 +6,11 @@ from pathlib import Path
 
 import sentencepiece
 
+from asr.decoding.hypothesis import BLANK as BLANK_ID
+from asr.decoding.hypothesis import UNK as UNKNOWN_ID
 from asr.errors import CorpusError
-from training.model.config import BLANK_ID
 
 BLANK, UNKNOWN = "<blk>", "<unk>"
-UNKNOWN_ID = 1
 
 
 class Tokenizer:

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from asr.decoding.hypothesis import BLANK as BLANK_ID
 from training.dataset import Batch
 from training.decoding import greedy_search
 from training.loss import band_targets, ctc_loss, gather_band, transducer_loss
 from training.model import EncoderOutput, Transducer
-from training.model.config import BLANK_ID
 from training.recipe import LossConfig, ScheduleConfig, StreamingTrainingConfig
 from training.streaming_draw import draw_streaming
 from training.task import StepClock, Task

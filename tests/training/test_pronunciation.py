@@ -13,14 +13,20 @@ from training.synthesis import PHONES, FliteRefusal
 SPOKEN = {"red": ["pau", "r", "eh", "d", "pau"], "blue": ["pau", "b", "l", "uw", "pau"]}
 
 
-def test_each_text_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Texts that were looked up, by a synthesiser that says only SPOKEN."""
+    texts: list[str] = []
 
     def pronounce(text: str) -> list[str]:
-        asked.append(text)
+        texts.append(text)
         return SPOKEN[text]
 
     monkeypatch.setattr(training.pronunciation, "pronounce", pronounce)
+    return texts
+
+
+def test_each_text_is_looked_up_once(tmp_path: Path, asked: list[str]) -> None:
     path = tmp_path / "phones.jsonl"
     Pronunciations(path).add(["red", "red"])
     with path.open("a") as file:
@@ -76,15 +82,8 @@ def test_a_flite_that_says_nothing_is_an_error(
 
 
 def test_what_another_run_looked_up_meanwhile_is_not_looked_up_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, asked: list[str]
 ) -> None:
-    asked: list[str] = []
-
-    def pronounce(text: str) -> list[str]:
-        asked.append(text)
-        return SPOKEN[text]
-
-    monkeypatch.setattr(training.pronunciation, "pronounce", pronounce)
     path = tmp_path / "phones.jsonl"
     late = Pronunciations(path)
     Pronunciations(path).add(["red"])

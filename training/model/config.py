@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-BLANK_ID = 0
 HEAD_DIM = 32
 SUBSAMPLING = 4
 """Feature frames per encoder frame: 10 ms in, 40 ms out."""

@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from training.model.config import BLANK_ID, ModelConfig
+from asr.decoding.hypothesis import BLANK as BLANK_ID
+from training.model.config import ModelConfig
 from training.model.encoder import ConformerEncoder, EncoderOutput
 from training.model.joiner import FactorizedJoiner
 from training.model.predictor import StatelessPredictor
