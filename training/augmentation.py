@@ -23,20 +23,24 @@ DB_TO_LOG = math.log(10) / 10
 
 
 def augment(
-    frames: Frames, config: AugmentationConfig, mean: Frames, generator: np.random.Generator
-) -> tuple[Frames, float]:
-    """Return the augmented frames `(T', 80)` and the rate by which time was compressed.
+    frames: Frames,
+    rate: float,
+    config: AugmentationConfig,
+    mean: Frames,
+    generator: np.random.Generator,
+) -> Frames:
+    """Return the augmented frames `(T', 80)`.
 
+    rate: by which time is compressed.
     mean: `(80,)` what a masked bin is set to: nothing known, once features are normalised.
     """
-    rate = float(generator.uniform(*config.stretch))
     frames = stretch(frames, rate)
     frames = mel_warp(frames, float(generator.uniform(*config.mel_warp)))
     if generator.random() < config.noise_probability:
         frames = add_noise_floor(frames, float(generator.uniform(*config.noise_snr_db)), generator)
     frames += np.float32(generator.uniform(*config.gain_db) * DB_TO_LOG)
     mask(frames, config, mean, generator)
-    return frames, rate
+    return frames
 
 
 def stretch(frames: Frames, rate: float) -> Frames:

@@ -1,7 +1,7 @@
 """Which utterances make up each step: a function of (seed, epoch, step) and nothing else."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -9,11 +9,12 @@ from torch.utils.data import Sampler
 
 @dataclass(frozen=True)
 class Draw:
-    """One utterance of one epoch; its augmentation is seeded by all three."""
+    """One utterance of one epoch; its augmentation is seeded by its numbers."""
 
     index: int
     epoch: int
     copy: int = 0  # how often the epoch has drawn it before
+    batch: int = 0  # of the epoch, in the order of duration
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,10 @@ class BatchPlan:
         chosen = np.repeat(np.arange(len(weights)), copies)
         if not len(chosen):
             return []
-        # Durations are jittered so that an utterance meets other neighbours in each epoch.
+        # Durations are jittered so that an utterance meets other neighbours in each epoch; by so
+        # little that 8 % of the hours in short utterances are padding, and not 14 %.
         durations = np.asarray(self.durations)[chosen]
-        order = np.argsort(durations * generator.uniform(0.9, 1.1, len(chosen)), kind="stable")
+        order = np.argsort(durations * generator.uniform(0.98, 1.02, len(chosen)), kind="stable")
         draws = [
             Draw(index, epoch, copy)
             for index, count in enumerate(copies.tolist())
@@ -68,7 +70,7 @@ class BatchPlan:
             if batches[-1] and longest * (len(batches[-1]) + 1) > self.batch_seconds:
                 batches.append([])
                 longest = duration
-            batches[-1].append(draw)
+            batches[-1].append(replace(draw, batch=len(batches) - 1))
         return batches
 
 

@@ -9,10 +9,13 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -59,6 +62,34 @@ def load_model(path: Path) -> tuple[Transducer, list[str]]:
     _check_weights(weights_path, weights, model.state_dict())
     model.load_state_dict(weights)
     return model.eval(), _read_tokens(folder / TOKENS, config.vocab_size)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What `save_model` wrote, to go on training from."""
+
+    model: Transducer
+    tokenizer: Tokenizer
+
+    @staticmethod
+    def load(folder: Path) -> "TrainedModel":
+        """Raise ExportError if a file is missing, damaged, or does not fit the others."""
+        model, tokens = load_model(folder)
+        pieces = folder / PIECES if folder.is_dir() else folder.parent / PIECES
+        if not pieces.is_file():
+            raise ExportError(f"{pieces}: no such file; expected the word pieces of the model")
+        try:
+            tokenizer = Tokenizer(pieces)
+        except RuntimeError as error:
+            raise ExportError(f"{pieces}: not a SentencePiece model, or damaged") from error
+        if tokenizer.pieces != tokens:
+            raise ExportError(f"{pieces}: its pieces are not those of {TOKENS} beside it")
+        return TrainedModel(model, tokenizer)
+
+    def feature_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the mean and deviation `(F,)` of the features it was trained on."""
+        encoder = self.model.encoder
+        return encoder.feature_mean.numpy(), (1 / encoder.feature_inverse_std).numpy()
 
 
 def resumable_step(path: Path, settings: dict[str, Any]) -> int:

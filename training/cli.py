@@ -23,6 +23,12 @@ def train(
     work: Annotated[
         Path, typer.Option(help="Where features, checkpoints and models are kept.")
     ] = Path("work"),
+    initial: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="A trained model to go on from, in place of pre-training: its folder."
+        ),
+    ] = None,
 ) -> None:
     """Train a recogniser; started again after a kill, it goes on where it was."""
     if context.invoked_subcommand is not None:
@@ -37,7 +43,7 @@ def train(
     from training.run import run_recipe
 
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
-    folder = run_recipe(settings, data, work, console)
+    folder = run_recipe(settings, data, work, console, initial)
     console.print(f"the model is in {folder}")
 
 

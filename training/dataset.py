@@ -113,9 +113,12 @@ class SpeechDataset(Dataset[Example]):
     ) -> tuple[NDArray[np.float32], float]:
         if self.augmentation is None:
             return features, 1.0
+        # One speaking rate for a batch, whose utterances are of like duration: it stays so.
+        of_batch = np.random.default_rng([self.seed, draw.epoch, draw.batch])
+        rate = float(of_batch.uniform(*self.augmentation.stretch))
         utterance = zlib.crc32(identifier.encode())
         generator = np.random.default_rng([self.seed, draw.epoch, utterance, draw.copy])
-        return augment(features, self.augmentation, self.mean, generator)
+        return augment(features, rate, self.augmentation, self.mean, generator), rate
 
     def _targets(self, index: int, features: NDArray[np.float32], rate: float) -> Tensor:
         return torch.tensor(self.speech.tokens[index], dtype=torch.int64)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from asr.errors import CorpusError
-from training.checkpoint import write_whole
+from training.checkpoint import TrainedModel, write_whole
 from training.corpus import Rejections, has_phones, phones_of, read_cuts
 from training.dataset import Speech, trainable
 from training.feature_cache import FeatureCache
@@ -40,8 +40,13 @@ class Prepared:
     dev: dict[str, Speech]
 
 
-def prepare(recipe: Recipe, data: Path, work: Path, console: Console) -> Prepared:
-    """Read the corpora of a recipe; what can't be used is counted and named on the console."""
+def prepare(
+    recipe: Recipe, data: Path, work: Path, console: Console, initial: TrainedModel | None = None
+) -> Prepared:
+    """Read the corpora of a recipe; what can't be used is counted and named on the console.
+
+    A run that goes on from an `initial` model takes its word pieces and feature statistics.
+    """
     rejections = Rejections()
     folder = work / recipe.name
     processes = os.cpu_count() or 1
@@ -62,12 +67,17 @@ def prepare(recipe: Recipe, data: Path, work: Path, console: Console) -> Prepare
     for cuts in everything:
         cache.add(cuts, rejections, processes)
     usable = {name: [cut for cut in cuts if cut.id in cache] for name, cuts in dev.items()}
+    if initial:
+        _adopt_tokenizer(initial.tokenizer, folder / "bpe.model")
     tokenizer = _tokenizer(folder / "bpe.model", recipe, (cuts for cuts, _ in train))
     fastest = recipe.augmentation.stretch[1]
     pronunciations = Pronunciations(work / "phones.jsonl") if recipe.loss.phone_weight else None
     speech = _speech(train, tokenizer, pronunciations, cache, fastest, rejections)
     _check_usable("to train on", speech, rejections)
-    mean, std = _statistics(folder / "statistics.json", cache, train, recipe.seed)
+    if initial:
+        mean, std = initial.feature_statistics()
+    else:
+        mean, std = _statistics(folder / "statistics.json", cache, train, recipe.seed)
     prepared = Prepared(
         tokenizer,
         cache,
@@ -224,6 +234,18 @@ def _tokenizer(path: Path, recipe: Recipe, sources: Iterable[CutSet]) -> Tokeniz
         return tokenizer
     texts = (cut.supervisions[0].text for cuts in sources for cut in cuts)
     return train_tokenizer(texts, recipe.vocab_size, path)
+
+
+def _adopt_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
+    pieces = tokenizer.model_path.read_bytes()
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda partial: partial.write_bytes(pieces))
+    elif path.read_bytes() != pieces:
+        raise CorpusError(
+            f"{path} has other word pieces than {tokenizer.model_path}; give the recipe another "
+            "name to go on from another model"
+        )
 
 
 def _statistics(

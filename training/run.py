@@ -12,7 +12,7 @@ from rich.console import Console
 from asr.errors import RecipeError
 from training.batching import BatchPlan
 from training.callbacks import FrameAccuracyValidation, Journal, WordErrorValidation
-from training.checkpoint import read_state, save_model, write_whole
+from training.checkpoint import TrainedModel, read_state, save_model, write_whole
 from training.dataset import PhoneDataset, Speech, SpeechDataset
 from training.fit import fit, resolved_precision
 from training.model import Transducer, sized
@@ -24,25 +24,30 @@ from training.task import StepClock
 from training.transducer_task import TransducerTask
 
 
-def run_recipe(recipe: Recipe, data: Path, work: Path, console: Console) -> Path:
+def run_recipe(
+    recipe: Recipe, data: Path, work: Path, console: Console, initial: Path | None = None
+) -> Path:
     """Train what the recipe says; return the folder of the finished model.
 
     data: the folder that the recipe's manifests are relative to; work: where everything made on
-    the way is kept. Killed at any moment and started again, it goes on from its last checkpoint.
+    the way is kept; initial: folder of a trained model to go on from, in place of pre-training.
+    Killed at any moment and started again, it goes on from its last checkpoint.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     lightning.seed_everything(recipe.seed, verbose=False)
     if not torch.cuda.is_available():
         # Small matrices gain nothing from more threads, and spinning ones starve each other.
         torch.set_num_threads(1)
+    if initial:
+        # What pre-training is for, a trained model has.
+        recipe = replace(recipe, pretrain=None)
+    trained = _load_initial(recipe, initial) if initial else None
     prepared = first_alone(
-        make=lambda: prepare(recipe, data, work, console),
-        find=lambda: prepare(recipe, data, work, Console(quiet=True)),
+        make=lambda: prepare(recipe, data, work, console, trained),
+        find=lambda: prepare(recipe, data, work, Console(quiet=True), trained),
     )
     folder = work / recipe.name
-    model = Transducer(sized(recipe.size, recipe.vocab_size))
-    model.set_feature_statistics(torch.from_numpy(prepared.mean), torch.from_numpy(prepared.std))
-    model.quiet_heads()
+    model = trained.model.train() if trained else _new_model(recipe, prepared)
     console.print(_summary(recipe, prepared, model))
     if recipe.pretrain:
         _load_pretrained_encoder(recipe, recipe.pretrain, prepared, model, folder, console)
@@ -50,6 +55,24 @@ def run_recipe(recipe: Recipe, data: Path, work: Path, console: Console) -> Path
     if is_first():
         save_model(folder / "final", model, prepared.tokenizer)
     return folder / "final"
+
+
+def _load_initial(recipe: Recipe, folder: Path) -> TrainedModel:
+    trained = TrainedModel.load(folder)
+    expected = sized(recipe.size, recipe.vocab_size)
+    if trained.model.config != expected:
+        raise RecipeError(
+            f"{folder} has the dimensions {trained.model.config}; size {recipe.size!r} and "
+            f"vocab_size {recipe.vocab_size} of the recipe make {expected}"
+        )
+    return trained
+
+
+def _new_model(recipe: Recipe, prepared: Prepared) -> Transducer:
+    model = Transducer(sized(recipe.size, recipe.vocab_size))
+    model.set_feature_statistics(torch.from_numpy(prepared.mean), torch.from_numpy(prepared.std))
+    model.quiet_heads()
+    return model
 
 
 def _summary(recipe: Recipe, prepared: Prepared, model: Transducer) -> str:

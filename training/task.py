@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from training.dataset import Batch
+from training.optimizer import MuonAdamW
 from training.recipe import ScheduleConfig
 
 
@@ -82,16 +83,19 @@ class Task(lightning.LightningModule):
         return batch.to(device)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        matrices = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
-        vectors = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
-        optimizer = torch.optim.AdamW(
+        trained = {name: p for name, p in self.named_parameters() if p.requires_grad}
+        hidden = {name: p for name, p in trained.items() if p.ndim == 2 and ".blocks." in name}
+        # Embeddings, heads and convolution kernels: no matrices from hidden to hidden width.
+        others = [p for name, p in trained.items() if p.ndim > 1 and name not in hidden]
+        vectors = [p for p in trained.values() if p.ndim <= 1]
+        optimizer = MuonAdamW(
             [
-                {"params": matrices, "weight_decay": self.schedule.weight_decay},
+                {"params": list(hidden.values()), "orthogonal": True},
+                {"params": others},
                 {"params": vectors, "weight_decay": 0.0},
             ],
             lr=self.schedule.learning_rate,
-            betas=(0.9, 0.98),
-            fused=True,
+            weight_decay=self.schedule.weight_decay,
         )
         warmup = self.clock.steps(self.schedule.warmup_hours)
         decay = self.clock.steps(self.schedule.decay_hours)

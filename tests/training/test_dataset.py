@@ -1,13 +1,11 @@
 """What a step sees of an utterance is decided by its draw alone."""
 
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.training.conftest import write_corpus
-from training.augmentation import augment
 from training.batching import Draw
 from training.corpus import Rejections, read_cuts
 from training.dataset import Speech, SpeechDataset
@@ -34,8 +32,12 @@ def test_two_copies_in_an_epoch_are_augmented_differently(dataset: SpeechDataset
     assert first.shape != second.shape or not np.array_equal(first, second)
 
 
-def test_the_first_copy_is_drawn_as_it_was_before_there_were_copies(dataset: SpeechDataset) -> None:
-    """A run that was started before goes on with what it would have seen."""
-    generator = np.random.default_rng([5, 3, zlib.crc32(b"train-0")])
-    expected, _ = augment(dataset.cache["train-0"], AugmentationConfig(), MEAN, generator)
-    np.testing.assert_array_equal(dataset[Draw(0, 3)].features, expected)
+def test_a_batch_has_one_speaking_rate(dataset: SpeechDataset) -> None:
+    """Utterances of like duration are batched: with rates of their own they would need padding."""
+    whole = dataset.cache["train-0"]
+    lengths = [
+        len(dataset[Draw(0, 3, copy, batch)].features) for batch in (1, 2) for copy in (0, 1)
+    ]
+    assert lengths[0] == lengths[1] != lengths[2] == lengths[3]
+    slowest, fastest = AugmentationConfig().stretch
+    assert all(len(whole) / fastest - 1 <= length <= len(whole) / slowest + 1 for length in lengths)

@@ -11,10 +11,10 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from asr.errors import AsrError, RecipeError
+from asr.errors import AsrError, CorpusError, ExportError, RecipeError
 from tests.training.test_run import TINY, journal, recipe
 from training.callbacks import Checkpointer, Journal
-from training.checkpoint import averaged_weights
+from training.checkpoint import PIECES, WEIGHTS, averaged_weights
 from training.fit import validation_batches
 from training.model import Transducer, sized
 from training.model.config import SIZES
@@ -96,8 +96,8 @@ def test_a_run_can_be_prolonged_from_before_its_decay(work: Path, tones: Path) -
     total = last_step(work)
     state = torch.load(folder / "before-decay.ckpt", weights_only=True)
     assert total / 2 < state["global_step"] < total
-    assert state["lr_schedulers"][0]["_last_lr"] == [3e-3, 3e-3]
-    assert torch.load(folder / "last.ckpt")["lr_schedulers"][0]["_last_lr"] == [0.0, 0.0]
+    assert state["lr_schedulers"][0]["_last_lr"] == [3e-3] * 3
+    assert torch.load(folder / "last.ckpt")["lr_schedulers"][0]["_last_lr"] == [0.0] * 3
 
     before = journal(folder)
     shutil.copyfile(folder / "before-decay.ckpt", folder / "last.ckpt")
@@ -112,6 +112,50 @@ def test_a_run_can_be_prolonged_from_before_its_decay(work: Path, tones: Path) -
     ]
     late = total - total % 2
     assert rates[0][late] < rates[1][late] == 3e-3
+
+
+def test_a_run_goes_on_from_a_finished_model(work: Path, tones: Path, tmp_path: Path) -> None:
+    initial = work / "tiny" / "final"
+    again = dataclasses.replace(
+        two_stages(), name="again", train=dataclasses.replace(recipe(1).train, learning_rate=1e-9)
+    )
+    folder = run_recipe(again, tones, tmp_path, Console(quiet=True), initial)
+    assert not (tmp_path / "again" / "pretrain").exists(), "a trained model needs none"
+    before, after = load_file(initial / WEIGHTS), load_file(folder / WEIGHTS)
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        assert torch.allclose(after[name], value, atol=1e-3), name
+    assert (folder / PIECES).read_bytes() == (initial / PIECES).read_bytes()
+
+
+def test_another_model_than_the_recipe_asks_for_is_refused(
+    work: Path, tones: Path, tmp_path: Path
+) -> None:
+    larger = dataclasses.replace(two_stages(), size="s")
+    with pytest.raises(RecipeError, match=r"dim=64.*size 's'.*dim=128"):
+        run_recipe(larger, tones, tmp_path, Console(quiet=True), work / "tiny" / "final")
+    with pytest.raises(ExportError, match=r"nowhere.*no such file"):
+        run_recipe(two_stages(), tones, tmp_path, Console(quiet=True), tmp_path / "nowhere")
+
+
+def test_going_on_from_another_model_under_the_same_name_is_refused(
+    work: Path, tones: Path
+) -> None:
+    pieces = work / "tiny" / PIECES
+    pieces.write_bytes(pieces.read_bytes() + b"\0")
+    with pytest.raises(CorpusError, match="other word pieces"):
+        run_recipe(two_stages(), tones, work, Console(quiet=True), work / "tiny" / "final")
+
+
+def test_training_in_bfloat16_clips_gradients(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Lightning refuses to clip for an optimiser that it takes for one with a gradient scaler.
+    monkeypatch.setitem(SIZES, "xs", TINY)
+    settings = dataclasses.replace(recipe(2), precision="bf16")
+    assert settings.train.gradient_clip > 0
+    run_recipe(settings, tones, tmp_path, Console(quiet=True))
+    assert last_step(tmp_path) >= 2
 
 
 def test_a_run_says_what_it_will_do_and_how_fast_it_was(work: Path, tones: Path) -> None:
