@@ -1,7 +1,7 @@
 # Everything runs in a virtual environment of its own: .venv, or `make VENV=DIR ...`, made by
 # python3.11 or python3, or `make PYTHON=... ...`.
 VENV ?= .venv
-RUN := $(VENV)/bin/python -m
+MODULE := $(VENV)/bin/python -m
 
 # The first of these that is Python >= 3.11 and can make virtual environments.
 BASE_PYTHON := $(shell for python in $(or $(PYTHON),python3.11 python3); do \
@@ -25,12 +25,12 @@ define install
 	@digest=$$($(VENV)/bin/python -c "$$REQUIREMENTS_DIGEST") || exit 1; \
 	stamp=$(VENV)/.installed-$(1); \
 	if [ "$$(cat $$stamp 2>/dev/null)" != "$$digest" ]; then \
-		$(RUN) pip install --disable-pip-version-check --editable '$(2)' \
+		$(MODULE) pip install --disable-pip-version-check --editable '$(2)' \
 		&& echo $$digest > $$stamp; \
 	fi
 endef
 
-.PHONY: help setup demo test test-slow lint clean runtime tools
+.PHONY: help setup demo test test-slow lint release-model clean runtime tools
 .DELETE_ON_ERROR: # half a virtual environment is none
 
 help: ## show this list
@@ -44,18 +44,23 @@ demo: runtime ## transcribe the samples, streamed (no PyTorch needed)
 	$(VENV)/bin/asr transcribe $$realtime $(sort $(wildcard data/samples/*.wav data/samples/*.flac))
 
 lint: setup ## ruff and mypy
-	@$(RUN) ruff check .
-	@$(RUN) ruff format --check .
-	@$(RUN) mypy
+	@$(MODULE) ruff check .
+	@$(MODULE) ruff format --check .
+	@$(MODULE) mypy
 
 test: lint ## lint and the quick tests
-	@$(RUN) pytest
+	@$(MODULE) pytest
 
 test-slow: setup ## the tests that take minutes
-	@$(RUN) pytest -m slow
+	@$(MODULE) pytest -m slow
+
+release-model: setup ## make the run RUN=work/NAME the built-in model, measured on DATA=DIR, if it is better
+	$(if $(and $(RUN),$(DATA)),,$(error give both: make release-model RUN=work/NAME DATA=DIR))
+	@$(MODULE) export.release $(RUN) --data $(DATA) $(if $(RECIPE),--recipe $(RECIPE)) \
+		$(if $(HEARD_HOURS),--heard-hours $(HEARD_HOURS)) $(if $(LIMIT),--limit $(LIMIT))
 
 clean: ## remove the virtual environment and everything that was built
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .release-* *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find asr training export tests -name __pycache__ -prune -exec rm -rf {} +
 
 runtime: $(VENV)/bin/python

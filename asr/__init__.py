@@ -22,19 +22,33 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from asr.audio import read_blocks
+    from asr.budget import Budget, OperatingPoint
     from asr.bundle import Bundle, open_bundle
-    from asr.errors import AsrError, AudioError, BundleError
+    from asr.decoding.endpoint import EndpointRules
+    from asr.errors import AsrError, AudioError, BudgetError, BudgetExceeded, BundleError
+    from asr.live import LiveStream
     from asr.recognizer import Recognizer, load
-    from asr.results import Event, Final, Partial, Result, Token, Word
+    from asr.results import Endpoint, Event, Final, Moved, Overrun, Partial, Result, Token, Word
     from asr.stream import Stream
+    from asr.supervisor import BudgetReport
 
 __all__ = [
     "AsrError",
     "AudioError",
+    "Budget",
+    "BudgetError",
+    "BudgetExceeded",
+    "BudgetReport",
     "Bundle",
     "BundleError",
+    "Endpoint",
+    "EndpointRules",
     "Event",
     "Final",
+    "LiveStream",
+    "Moved",
+    "OperatingPoint",
+    "Overrun",
     "Partial",
     "Recognizer",
     "Result",
@@ -50,10 +64,20 @@ __all__ = [
 _MODULE_OF = {
     "AsrError": "asr.errors",
     "AudioError": "asr.errors",
+    "Budget": "asr.budget",
+    "BudgetError": "asr.errors",
+    "BudgetExceeded": "asr.errors",
+    "BudgetReport": "asr.supervisor",
     "Bundle": "asr.bundle",
     "BundleError": "asr.errors",
+    "Endpoint": "asr.results",
+    "EndpointRules": "asr.decoding.endpoint",
     "Event": "asr.results",
     "Final": "asr.results",
+    "LiveStream": "asr.live",
+    "Moved": "asr.results",
+    "OperatingPoint": "asr.budget",
+    "Overrun": "asr.results",
     "Partial": "asr.results",
     "Recognizer": "asr.recognizer",
     "Result": "asr.results",

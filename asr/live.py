@@ -3,7 +3,7 @@
     live = LiveStream(recognizer.stream(budget=asr.Budget(rtf=0.3)))
 
     def on_block(samples):                  # the capture thread, or an audio driver's callback:
-        live.push(samples, 48_000)          # never blocks and never computes; live.close() at the end
+        live.push(samples, 48_000)          # never blocks, never computes; at the end live.close()
 
     for event in live:                      # the consumer: recognises, and ends with the `Final`
         match event:
@@ -18,11 +18,11 @@ A consumer that waits in its own way takes the steps apart; iterating is nothing
         for event in live.take(): ...       # recognise one block, the oldest
     final = live.finish()
 
-The policy when the consumer falls behind: the queue grows, its length goes to the stream's governor,
-which moves to a cheaper operating point. Audio is lost only where the queue is full, never silently:
-`push` returns False and takes nothing of that block, and the next events hold an `Overrun` that
-says how much was refused and how far behind the stream is. Times count the audio that was taken. A
-producer that can wait instead, such as one that reads a pipe, says `push(..., wait=True)`.
+The policy when the consumer falls behind: the queue grows, and its length goes to the stream's
+governor, which moves to a cheaper operating point. Audio is lost only where the queue is full, and
+never silently: `push` returns False and takes nothing of that block, and the next events hold an
+`Overrun` that says how much was refused and how far behind the stream is. Times count the audio
+that was taken. A producer that can wait, such as one that reads a file, pushes with `wait=True`.
 """
 
 from collections import deque
@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asr.audio import check_samples
-from asr.errors import AsrError
+from asr.errors import AsrError, AudioError, BudgetExceeded
 from asr.features import SAMPLE_RATE
 from asr.results import Event, Final
 from asr.stream import Stream
@@ -74,21 +74,20 @@ class LiveStream:
         """Take a block for the consumer, as `Stream.accept` takes it; it is copied.
 
         False: the queue has no room for it, and this block is lost. With `wait` the call waits for
-        room instead, and is False only where the consumer has ended. An empty queue takes a block
-        of any length.
+        room instead. After `close`, nothing is taken. An empty queue takes a block of any length.
 
-        Raises:
-            AudioError: samples that no stream takes. Nothing is lost then but this block.
-            AsrError: after `close`.
+        Raises AudioError for samples that no stream takes.
         """
         block = np.array(check_samples(samples))
-        seconds = len(block) / sample_rate if sample_rate > 0 else 0.0  # the stream refuses those
+        if sample_rate <= 0:
+            raise AudioError(f"a block at {sample_rate} Hz; expected the rate of the audio")
+        seconds = len(block) / sample_rate
         with self._changed:
-            if self._closed:
-                raise AsrError("this live stream is closed; open another")
             if wait:
                 self._changed.wait_for(lambda: self._has_room(seconds) or self._closed)
-            if self._closed or not self._has_room(seconds):
+            if self._closed:
+                return False
+            if not self._has_room(seconds):
                 self._refused_s += seconds
                 return False
             self._blocks.append((block, sample_rate))
@@ -105,8 +104,9 @@ class LiveStream:
             self._changed.notify_all()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until there is something to `take`. False: the last block is done, or the time is
-        over. Ctrl-C may end this wait; then nothing is lost, and it may be called again."""
+        """Wait until there is something to `take`. False: nothing is left and none will come, or
+        the time is over. Ctrl-C may end this wait; then nothing is lost, and it may be called
+        again."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready() or self._closed, timeout_s)
             return self._ready()
@@ -119,25 +119,38 @@ class LiveStream:
         """
         with self._changed:
             refused_s, self._refused_s = self._refused_s, 0.0
-            block = self._blocks.popleft() if self._blocks else None
-            if block is not None:
-                self._queued_s = self._queued_s - len(block[0]) / block[1] if self._blocks else 0.0
-            elif self._error is not None:
+            if not self._blocks and self._error is not None:
                 error, self._error = self._error, None
                 raise error
-            self.stream.queued_s = self._queued_s
+            queued_s = self._queued_s
+            block = self._blocks.popleft() if self._blocks else None
+            if block is not None:
+                self._queued_s -= len(block[0]) / block[1]
+            if not self._blocks:
+                self._queued_s = 0.0  # without what rounding left
             self._changed.notify_all()
-        events: list[Event] = [self.stream.refuse(refused_s)] if refused_s else []
-        return events + self.stream.accept(*block) if block else events
+        events: list[Event] = []
+        if refused_s:
+            self.stream.queued_s = queued_s
+            events.append(self.stream.refuse(refused_s, self.queue_s))
+        if block is not None:
+            self.stream.queued_s = self._queued_s
+            try:
+                events += self.stream.accept(*block)
+            except BudgetExceeded:
+                self._abandon()
+                raise
+        return events
 
     def finish(self) -> Final:
-        """Recognise what still waits and end the stream: its last event."""
+        """End the stream when nothing waits any more: its last event, as `Stream.finish`.
+
+        Raises AsrError while audio waits: `take` it first, or it would be lost.
+        """
         self.close()
-        last_words = []
-        while self._ready():
-            for event in self.take():
-                last_words += getattr(event, "new_words", ())
-        ...
+        if self._ready():
+            raise AsrError(f"{self._queued_s:.2f} s of audio wait for this stream; take() it first")
+        return self.stream.finish()
 
     def __iter__(self) -> Iterator[Event]:
         """Yield the events of the stream until it ends; the `Final` is the last."""
@@ -148,3 +161,17 @@ class LiveStream:
     def report(self) -> BudgetReport:
         """What the stream cost so far and what was decided, as `Stream.report`."""
         return self.stream.report()
+
+    def _has_room(self, seconds: float) -> bool:
+        return not self._blocks or self._queued_s + seconds <= self.queue_s
+
+    def _ready(self) -> bool:
+        return bool(self._blocks or self._error)
+
+    def _abandon(self) -> None:
+        """The stream is over: let a producer that waits go."""
+        with self._changed:
+            self._closed = True
+            self._blocks.clear()
+            self._queued_s = self._refused_s = 0.0
+            self._changed.notify_all()

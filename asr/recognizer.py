@@ -4,13 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from asr.audio import read_blocks
+from asr.budget import CHUNKS_MS, Budget, OperatingPoint
 from asr.bundle import MAX_CHUNK_FRAMES, Bundle, builtin_bundle_path, open_bundle
+from asr.calibration import Admission, profile_key
+from asr.decoding.endpoint import EndpointRules
+from asr.decoding.gate import SilenceGate
 from asr.decoding.greedy import GreedySearch
 from asr.engines import Engine, open_engine
 from asr.engines.golden import verify_golden
 from asr.errors import AsrError
+from asr.governor import Governor
 from asr.results import Result
 from asr.stream import Stream
+from asr.supervisor import Supervisor
 
 
 class Recognizer:
@@ -18,11 +24,16 @@ class Recognizer:
     thread of its own."""
 
     def __init__(
-        self, bundle: Bundle, engine: Engine, precision: str, chunk_ms: int | None = None
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        precision: str,
+        chunk_ms: int | None = None,
+        threads: int = 1,
     ) -> None:
         """Take an open bundle, and the engine of one of its precisions; `load()` does that.
 
-        Raises AsrError for `chunk_ms`; None is the bundle's own.
+        `threads` are those of the engine. Raises AsrError for `chunk_ms`; None is the bundle's own.
         """
         self.bundle = bundle
         self.precision = precision
@@ -31,21 +42,52 @@ class Recognizer:
         self._streaming = bundle.streaming
         if chunk_ms is not None:
             self._streaming = replace(self._streaming, chunk_frames=_chunk_frames(bundle, chunk_ms))
+        best = OperatingPoint(self.chunk_ms)
+        self._admission = Admission(
+            lambda: profile_key(bundle, precision, threads),
+            engine,
+            lambda point: self._open(chunk_frames=_chunk_frames(bundle, point.chunk_ms)),
+            sorted({best, *map(OperatingPoint, CHUNKS_MS)}),
+        )
 
     @property
     def chunk_ms(self) -> int:
         """Audio per encoder call with which streams begin."""
         return self._streaming.chunk_frames * _frame_ms(self.bundle)
 
-    def stream(self) -> Stream:
-        """Open a stream for audio that arrives block by block."""
-        return Stream(
-            self._engine,
-            GreedySearch(self._engine),
-            pieces=self._pieces,
-            features=self.bundle.features,
-            streaming=self._streaming,
-        )
+    def stream(
+        self,
+        budget: Budget | None = None,
+        *,
+        endpoints: EndpointRules | None = None,
+        gate: bool = False,
+    ) -> Stream:
+        """Open a stream for audio that arrives block by block.
+
+        `endpoints` are rules that cut it into segments, each told by an `Endpoint` event; without
+        them it is one segment. With `gate`, long silence is kept from the encoder: see
+        `asr.decoding.gate.SilenceGate`.
+
+        With a budget, it starts at the operating point nearest to `chunk_ms` that fits on this
+        machine, and moves between that point and cheaper ones as it must. The first such stream of
+        a model on a machine takes a moment longer to open: it measures what the points cost.
+
+        Raises BudgetError for a budget that can't be held; the message says what could.
+        """
+        if budget is None:
+            return self._open(endpoints=endpoints, gate=gate)
+        best = OperatingPoint(self.chunk_ms)
+        start, rtf = self._admission.admit(budget, best)
+        costs = {point: cost for point, cost in rtf.items() if point >= min(start, best)}
+        supervisor = Supervisor(Governor(budget, costs, start), self._engine.release_memory)
+        return self._open(supervisor=supervisor, endpoints=endpoints, gate=gate)
+
+    def calibrated_rtf(self) -> dict[OperatingPoint, float]:
+        """Return the operating points of a stream with a budget, best first, with the RTF that each
+        has on this machine when it does nothing else. The first call may measure, as `stream`."""
+        best = OperatingPoint(self.chunk_ms)
+        _, rtf = self._admission.admit(Budget(), best)
+        return {point: cost for point, cost in rtf.items() if point >= best}
 
     def transcribe(self, path: str | Path) -> Result:
         """Recognise an audio file of any length, format and rate, in the memory of one chunk.
@@ -57,6 +99,28 @@ class Recognizer:
         for samples, sample_rate in read_blocks(path):
             stream.accept(samples, sample_rate)
         return stream.finish().result
+
+    def _open(
+        self,
+        *,
+        chunk_frames: int | None = None,
+        supervisor: Supervisor | None = None,
+        endpoints: EndpointRules | None = None,
+        gate: bool = False,
+    ) -> Stream:
+        streaming = self._streaming
+        if chunk_frames is not None:
+            streaming = replace(streaming, chunk_frames=chunk_frames)
+        return Stream(
+            self._engine,
+            GreedySearch(self._engine),
+            pieces=self._pieces,
+            features=self.bundle.features,
+            streaming=streaming,
+            supervisor=supervisor,
+            endpoints=endpoints,
+            gate=SilenceGate(streaming) if gate else None,
+        )
 
 
 def load(
@@ -86,7 +150,7 @@ def load(
     bundle = open_bundle(builtin_bundle_path() if path is None else path)
     engine = open_engine(bundle, precision, threads)
     verify_golden(bundle, engine, precision)
-    return Recognizer(bundle, engine, precision, chunk_ms)
+    return Recognizer(bundle, engine, precision, chunk_ms, threads)
 
 
 def _chunk_frames(bundle: Bundle, chunk_ms: int) -> int:

@@ -6,7 +6,10 @@ end may lie up to the tail padding (0.19 s) behind the end of the audio.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
+
+from asr.budget import OperatingPoint
+from asr.decoding.endpoint import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,49 @@ class Event:
 class Partial(Event):
     """The transcript changed.
 
-    The `new_words` of all events of a stream, one after the other, are the words of its result.
+    The `new_words` of all partials of a stream and of its final event, one after the other, are the
+    words of its result.
     """
 
-    text: str  # the whole text so far, as the search sees it now
+    text: str  # the whole text since the last endpoint, if any, as the search sees it now
     stable_text: str  # the part of it, from its beginning, to which later events only append
     new_words: tuple[Word, ...]  # the words that became complete and stable since the last event
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint(Event):
+    """A segment ended. Only a stream with endpoint rules has these; see `EndpointRules`.
+
+    The segments of a stream, those of the final event included, hold each word of its result once.
+    """
+
+    rule: Rule  # what fired
+    reason: str  # why, in words
+    text: str  # of the segment; empty where `silence` goes on
+    words: tuple[Word, ...]
+    start_s: float  # of its first word; without words, when the rule fired
+    end_s: float  # of its last word; without words, the same
+
+
+@dataclass(frozen=True, slots=True)
+class Moved(Event):
+    """The stream goes on at another operating point. No audio is lost or heard twice by that."""
+
+    from_point: OperatingPoint
+    to_point: OperatingPoint
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overrun(Event):
+    """A budget is broken, or audio was refused. While that lasts, it is told again every 10 s."""
+
+    budget: Literal["audio", "queue", "memory", "rtf", "latency"]  # what could not be held
+    found: float  # what it is, in the unit of the budget; of audio and queue in seconds
+    limit: float
+    behind_s: float  # audio that waits
+    action: str  # what was done
+    refused_s: float = 0.0  # audio that the full queue did not take: it is lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +108,7 @@ class Final(Event):
 
     new_words: tuple[Word, ...]  # the words that became complete since the last event
     result: Result
+    endpoints: tuple[Endpoint, ...] = ()  # the segments that ended since the last event
 
     @property
     def text(self) -> str:

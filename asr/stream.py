@@ -4,13 +4,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from asr.audio import StreamingResampler, check_samples, to_float
+from asr.budget import OperatingPoint
 from asr.bundle import MAX_CHUNK_FRAMES, StreamingConfig
+from asr.decoding.endpoint import EndpointRules
+from asr.decoding.gate import SilenceGate
 from asr.decoding.hypothesis import Search
 from asr.engines import EncoderState, Engine, Floats
-from asr.errors import AsrError, AudioError
+from asr.errors import AsrError, AudioError, BudgetExceeded
 from asr.evaluation.meters import RtfMeter
 from asr.features import SAMPLE_RATE, FeatureConfig, FilterBank
-from asr.results import Event, Final, Partial
+from asr.governor import Measurement
+from asr.results import Endpoint, Event, Final, Moved, Overrun, Partial
+from asr.segments import Segmenter
+from asr.supervisor import BudgetReport, Supervisor, ungoverned
 from asr.transcript import Transcript
 
 _SLICE_SAMPLES = 16_000
@@ -51,26 +57,40 @@ class Stream:
         features: FeatureConfig,
         streaming: StreamingConfig,
         meter: RtfMeter | None = None,
+        supervisor: Supervisor | None = None,
+        endpoints: EndpointRules | None = None,
+        gate: SilenceGate | None = None,
     ) -> None:
         """Take an engine, a fresh search for this stream alone, and the parts of an open bundle.
 
         `pieces` is the token table. `streaming.chunk_frames` is the first chunk size. `meter`
-        measures this stream; without one, it makes its own.
+        measures this stream; without one, it makes its own. `supervisor` holds it to a budget, and
+        from then on sets `chunk_frames`. `endpoints` cuts it into segments, and `gate` keeps long
+        silence from the encoder; both are of this stream alone.
         """
         self.meter = meter or RtfMeter()
         self._engine = engine
-        self._search = search
         self._streaming = streaming
         self.chunk_frames = streaming.chunk_frames
         self._fbank = FilterBank(features)
         self._resampler: StreamingResampler | None = None  # made when the first rate is known
         self._frames = np.empty((0, features.num_mel_bins), dtype=np.float32)
         self._encoder_state = engine.initial_state()
-        frame_s = streaming.subsampling_factor * features.frame_shift_ms / 1000
-        self._transcript = Transcript(pieces, frame_s)
+        self._frame_s = streaming.subsampling_factor * features.frame_shift_ms / 1000
+        transcript = Transcript(pieces, self._frame_s)
+        self._segmenter = Segmenter(search, transcript, self._frame_s, endpoints)
+        self._gate = gate
+        self._skipped_frames = 0
         self._samples = 0
         self._ended = False
         self._finished = False
+        self.queued_s = 0.0
+        """Seconds of audio that wait before this stream; whoever holds that queue says so here."""
+        self._supervisor = supervisor or ungoverned(self._point(), engine.release_memory)
+        if supervisor is not None:
+            self._go_to(supervisor.point)
+        self._passed_frames = 0  # encoder frames that were encoded or skipped
+        self._judged = 0.0, 0.0, 0  # wall and CPU seconds and those frames, up to the last chunk
 
     @property
     def audio_s(self) -> float:
@@ -79,8 +99,13 @@ class Stream:
 
     @property
     def text(self) -> str:
-        """The transcript so far."""
-        return self._transcript.text
+        """The transcript so far, of all segments."""
+        return self._segmenter.text
+
+    @property
+    def skipped_s(self) -> float:
+        """Seconds of silence that the gate has kept from the encoder."""
+        return self._skipped_frames * self._frame_s
 
     @property
     def chunk_frames(self) -> int:
@@ -108,6 +133,8 @@ class Stream:
         Raises:
             AudioError: NaN or Inf, several channels, another type, values far outside [-1, 1], or a
                 change of rate. The block is refused as a whole and the stream can go on.
+            BudgetExceeded: the process holds more memory than the budget of this stream, and none
+                could be given back. The stream is over; the error carries what was recognised.
             AsrError: the stream has ended.
         """
         self._check_open()
@@ -130,10 +157,15 @@ class Stream:
             raise AsrError("this stream is finished; open another with recognizer.stream()")
         if not self._ended:
             self.end()
-        last_words = [word for partial in self._run() for word in partial.new_words]
+        events = [*self._run(), *self._segmenter.finish(self.audio_s)]
         self._finished = True
-        result, new_words = self._transcript.close(self.audio_s)
-        return Final(self.audio_s, (*last_words, *new_words), result)
+        partials = (event for event in events if isinstance(event, Partial))
+        return Final(
+            self.audio_s,
+            tuple(word for partial in partials for word in partial.new_words),
+            self._segmenter.result(self.audio_s),
+            tuple(event for event in events if isinstance(event, Endpoint)),
+        )
 
     def push(self, samples: ArrayLike, sample_rate: int = SAMPLE_RATE) -> None:
         """Take a block of audio as `accept` does, but compute its features only."""
@@ -165,38 +197,101 @@ class Stream:
         """Return the features `(4C + 3, num_mel_bins)` of the next chunk, None until all are there.
 
         It is the same window until `advance` is called. The last one of an ended stream is shorter.
+        There is none while the gate is closed.
         """
+        if self._gate and self._gate.is_closed(self._segmenter.idle_frames):
+            return None
         ready = self._streaming.encoder_frames(len(self._frames))
         if ready == 0 or (ready < self.chunk_frames and not self._ended):
             return None
         return self._frames[: self._streaming.feature_frames(min(ready, self.chunk_frames))]
 
-    def advance(self, encoder_out: Floats, state: EncoderState) -> list[Partial]:
+    def advance(self, encoder_out: Floats, state: EncoderState) -> list[Event]:
         """Take the encoder output `(C, joiner_dim)` of the next window and the state behind it, and
         search on; return what became known by it."""
         with self.meter.computing():
             self._encoder_state = state
-            self._frames = self._frames[self._streaming.subsampling_factor * len(encoder_out) :]
-            self._search.accept(encoder_out)
-            transcript = self._transcript
-            before = transcript.text, transcript.stable_text
-            new_words = transcript.update(self._search.best)
-            after = transcript.text, transcript.stable_text
-        if not new_words and after == before:
-            return []
-        return [Partial(self.audio_s, *after, new_words)]
+            self._pass_on(len(encoder_out))
+            events = self._segmenter.accept(encoder_out, self.audio_s)
+            self._skip_silence()
+        return events + self._supervise()
 
-    def _run(self) -> list[Partial]:
+    def refuse(self, refused_s: float, limit_s: float) -> Overrun:
+        """Note that the queue before this stream, `limit_s` seconds long, had no room for
+        `refused_s` seconds of audio; return the event that says so."""
+        return self._supervisor.refuse(self.audio_s, refused_s, self.queued_s, limit_s)
+
+    def report(self) -> BudgetReport:
+        """Return what the stream cost so far, what it was held to, and every decision."""
+        return self._supervisor.report()
+
+    def _run(self) -> list[Event]:
         """Encode and search every window that is ready."""
-        partials: list[Partial] = []
+        events: list[Event] = []
         while (window := self.next_window()) is not None:
             with self.meter.computing():
                 encoder_out, state = self._engine.encode(window, self._encoder_state)
-            partials += self.advance(encoder_out, state)
-        return partials
+            events += self.advance(encoder_out, state)
+        return events
+
+    def _supervise(self) -> list[Event]:
+        """Have the chunk that was just searched judged, and do what is decided. It stands for all
+        that was measured since the chunk before: silence that was skipped, too."""
+        wall_s, cpu_s, frames = self._judged
+        self._judged = self.meter.compute_s, self.meter.cpu_s, self._passed_frames
+        chunk = Measurement(
+            time_s=self.audio_s,
+            point=self._point(),
+            audio_s=(self._passed_frames - frames) * self._frame_s,
+            wall_s=self.meter.compute_s - wall_s,
+            queued_s=self.queued_s,
+        )
+        events = self._supervisor.observe(chunk, self.meter.cpu_s - cpu_s)
+        if any(isinstance(event, Moved) for event in events):
+            self._go_to(self._supervisor.point)
+        if self._supervisor.exhausted is not None:
+            self._ended = self._finished = True
+            self._segmenter.finish(self.audio_s)
+            result = self._segmenter.result(self.audio_s)
+            raise BudgetExceeded(self._supervisor.exhausted, result)
+        return events
+
+    def _point(self) -> OperatingPoint:
+        return OperatingPoint(round(1000 * self.chunk_frames * self._frame_s))
+
+    def _go_to(self, point: OperatingPoint) -> None:
+        self.chunk_frames = round(point.chunk_ms / 1000 / self._frame_s)
 
     def _take_frames(self) -> None:
-        self._frames = np.concatenate([self._frames, self._fbank.pop()])
+        frames = self._fbank.pop()
+        self._frames = np.concatenate([self._frames, frames])
+        if self._gate:
+            self._gate.accept(frames)
+            self._skip_silence()
+
+    def _skip_silence(self) -> None:
+        """Leave behind what the gate allows to be skipped.
+
+        Whole chunks, so that the chunks of what follows begin where they would have begun: it is
+        then encoded as in a stream without a gate, and not only nearly so.
+        """
+        if self._gate is None:
+            return
+        frames = self._gate.skippable(self._segmenter.idle_frames, self._ended)
+        if self._ended:
+            frames = min(frames, self._streaming.encoder_frames(len(self._frames)))
+        else:
+            frames -= frames % self.chunk_frames
+        self._pass_on(frames)
+        self._segmenter.skip(frames)
+        self._skipped_frames += frames
+
+    def _pass_on(self, frames: int) -> None:
+        """Leave the features of the next `frames` encoder frames behind."""
+        self._frames = self._frames[self._streaming.subsampling_factor * frames :]
+        self._passed_frames += frames
+        if self._gate:
+            self._gate.pass_on(frames)
 
     def _check_open(self) -> None:
         if self._ended:

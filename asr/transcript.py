@@ -1,8 +1,10 @@
 """From tokens to text and timed words."""
 
 import math
+from array import array
 from collections.abc import Sequence
 
+from asr.decoding.endpoint import Segment
 from asr.decoding.hypothesis import Emission, Hypothesis
 from asr.results import Result, Token, Word
 
@@ -13,28 +15,38 @@ WORD_START = "▁"
 class Transcript:
     """Follows the best hypothesis of a search; words come out once they are complete.
 
-    A word is complete when the next one begins, or at `close()`, and only stable tokens complete
-    words. Everything else in a stream has a fixed size; only the transcript grows, with the text.
+    A word is complete when the next one begins, or when its segment or the transcript is closed,
+    and only stable tokens complete words. `text` is that of the open segment: without endpoints,
+    the only one.
 
-    An update costs the tokens that became stable and the unstable ones, however long the stream.
-    Where the text changed, it is copied as a whole: 50 kB after an hour of speech.
+    Everything else in a stream has a fixed size; only this grows, with the text: 16 bytes a token
+    and 8 a word, half a megabyte in an hour. An update costs the tokens that are new and a copy of
+    the open segment's text, where that changed.
     """
 
     def __init__(self, pieces: Sequence[str], frame_s: float) -> None:
         """Take the token table `pieces[id]` and the length of an encoder frame in seconds."""
         self._pieces = pieces
         self._frame_s = frame_s
-        self._stable: list[Emission] = []
+        # The stable tokens of the whole stream.
+        self._tokens = array("I")
+        self._frames = array("I")
+        self._log_probs = array("d")
         self._unstable: list[Emission] = []
-        self._words: list[Word] = []
-        self._closed_text = ""  # the complete words
-        self._open_text = ""  # the word that may still grow ...
+        # The complete words: where their tokens begin and end.
+        self._word_from = array("I")
+        self._word_to = array("I")
+        self._earlier_text = ""  # of the closed segments
+        self._segment_from = 0  # the first word of the open segment
+        self._closed_text = ""  # the complete words of the open segment ...
+        self._open_text = ""  # ... the word that may still grow ...
         self._open_from = 0  # ... and the index of its first token
         self._text = self._stable_text = ""
 
     @property
     def text(self) -> str:
-        """The words so far, separated by single spaces, the unfinished one included."""
+        """The words of the open segment so far, separated by single spaces, the unfinished one
+        included."""
         return self._text
 
     @property
@@ -42,57 +54,92 @@ class Transcript:
         """The part of `text`, from its beginning, to which later text is only appended."""
         return self._stable_text
 
+    @property
+    def whole_text(self) -> str:
+        """The words of all segments."""
+        return _joined(self._earlier_text, self._text)
+
+    @property
+    def segment(self) -> Segment:
+        """Where the open segment stands, for the endpoint rules."""
+        words = len(self._word_from)
+        first_token = self._word_from[self._segment_from] if words > self._segment_from else None
+        if first_token is None and self._open_text:
+            first_token = self._open_from
+        first_frame = None if first_token is None else self._frames[first_token]
+        if first_frame is None and self._unstable:
+            first_frame = self._unstable[0].frame
+        last_frame = self._frames[-1] if self._frames else -1
+        if self._unstable:
+            last_frame = self._unstable[-1].frame
+        return Segment(last_frame + 1, first_frame, words > self._segment_from)
+
     def update(self, hypothesis: Hypothesis) -> tuple[Word, ...]:
-        """Follow the search; return the words that became complete."""
-        first_new = len(self._words)
-        fresh = hypothesis.emissions[len(self._stable) : hypothesis.stable]
+        """Follow the search, which then forgets what is stable; return the words that became
+        complete."""
+        first_new = len(self._word_from)
+        fresh = hypothesis.emissions[: hypothesis.stable]
         unstable = list(hypothesis.emissions[hypothesis.stable :])
         if fresh or unstable != self._unstable:
             for emission in fresh:
                 self._append(emission)
             self._unstable = unstable
             self._write_text()
-        return tuple(self._words[first_new:])
+        return self._words(first_new)
 
-    def close(self, duration_s: float) -> tuple[Result, tuple[Word, ...]]:
-        """Take the hypothesis as final, complete the last word; return the result for `duration_s`
-        seconds of audio, and the words that became complete only now."""
-        first_new = len(self._words)
+    def complete(self) -> tuple[Word, ...]:
+        """Take the hypothesis as final, so that its last word is complete; return the words that
+        became so only now."""
+        first_new = len(self._word_from)
         for emission in self._unstable:
             self._append(emission)
         self._unstable = []
         self._complete_word()
         self._write_text()
-        result = Result(
-            text=self._text,
-            words=tuple(self._words),
-            tokens=tuple(self._token(emission) for emission in self._stable),
+        return self._words(first_new)
+
+    def close_segment(self) -> tuple[Word, ...]:
+        """Return the complete words of the open segment. The next one begins behind them, with the
+        word that may still grow if there is one."""
+        words = self._words(self._segment_from)
+        self._segment_from = len(self._word_from)
+        self._earlier_text = _joined(self._earlier_text, self._closed_text)
+        self._closed_text = ""
+        self._write_text()
+        return words
+
+    def result(self, duration_s: float) -> Result:
+        """Return the complete words of all segments, for `duration_s` seconds of audio."""
+        words = self._words(0)
+        tokens = zip(self._tokens, self._frames, self._log_probs, strict=True)
+        return Result(
+            text=" ".join(word.text for word in words),
+            words=words,
+            tokens=tuple(
+                Token(self._pieces[token], self._seconds(frame), _probability(log_prob))
+                for token, frame, log_prob in tokens
+            ),
             duration_s=round(duration_s, 6),
-            confidence=_geometric_mean(self._stable),
+            confidence=_geometric_mean(self._log_probs),
         )
-        return result, result.words[first_new:]
 
     def _append(self, emission: Emission) -> None:
         piece = self._pieces[emission.token]
         if piece.startswith(WORD_START):
             self._complete_word()
         self._open_text += piece.removeprefix(WORD_START)
-        self._stable.append(emission)
+        self._tokens.append(emission.token)
+        self._frames.append(emission.frame)
+        self._log_probs.append(emission.log_prob)
 
     def _complete_word(self) -> None:
         if self._open_text:
             # A piece may be a bare word mark, so the tokens before the first letter belong here.
-            emissions = self._stable[self._open_from :]
-            word = Word(
-                text=self._open_text,
-                start_s=self._seconds(emissions[0].frame),
-                end_s=self._seconds(emissions[-1].frame + 1),
-                confidence=_geometric_mean(emissions),
-            )
-            self._words.append(word)
+            self._word_from.append(self._open_from)
+            self._word_to.append(len(self._tokens))
             self._closed_text = _joined(self._closed_text, self._open_text)
             self._open_text = ""
-        self._open_from = len(self._stable)
+        self._open_from = len(self._tokens)
 
     def _write_text(self) -> None:
         closed, word = self._closed_text, self._open_text
@@ -104,9 +151,18 @@ class Transcript:
             word += piece.removeprefix(WORD_START)
         self._text = _joined(closed, word) if self._unstable else self._stable_text
 
-    def _token(self, emission: Emission) -> Token:
-        piece = self._pieces[emission.token]
-        return Token(piece, self._seconds(emission.frame), _probability(emission.log_prob))
+    def _words(self, first: int) -> tuple[Word, ...]:
+        return tuple(self._word(index) for index in range(first, len(self._word_from)))
+
+    def _word(self, index: int) -> Word:
+        start, stop = self._word_from[index], self._word_to[index]
+        tokens = self._tokens[start:stop]
+        return Word(
+            text="".join(self._pieces[token].removeprefix(WORD_START) for token in tokens),
+            start_s=self._seconds(self._frames[start]),
+            end_s=self._seconds(self._frames[stop - 1] + 1),
+            confidence=_geometric_mean(self._log_probs[start:stop]),
+        )
 
     def _seconds(self, frame: int) -> float:
         return round(frame * self._frame_s, 3)
@@ -121,7 +177,5 @@ def _probability(log_prob: float) -> float:
     return min(1.0, math.exp(log_prob))
 
 
-def _geometric_mean(emissions: Sequence[Emission]) -> float:
-    if not emissions:
-        return 0.0
-    return _probability(math.fsum(item.log_prob for item in emissions) / len(emissions))
+def _geometric_mean(log_probs: Sequence[float]) -> float:
+    return _probability(math.fsum(log_probs) / len(log_probs)) if log_probs else 0.0

@@ -50,6 +50,11 @@ class BundleContents:
     streaming: StreamingConfig = field(default_factory=StreamingConfig)
     card: Mapping[str, Any] = field(default_factory=dict)  # the model card, free form
 
+    def with_precisions(self, precisions: Sequence[str]) -> "BundleContents":
+        """Return the same with only the graphs of these precisions."""
+        kept = {name: graphs for name, graphs in self.graphs.items() if name in precisions}
+        return replace(self, graphs=kept)
+
 
 def write_bundle(out: Path, contents: BundleContents, overwrite: bool = False) -> Bundle:
     """Write a bundle to the new directory `out`, which appears whole or not at all.

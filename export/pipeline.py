@@ -44,10 +44,27 @@ def export_bundle(options: ExportOptions, report: Callable[[str], None]) -> Bund
     check_destination(options.out, options.overwrite)
     card = _read_card(options.card)
     manifest = read_manifest(options.manifest, limit=options.limit) if options.manifest else None
-    model, tokens = load_model(options.checkpoint)
-    streaming = StreamingConfig()
+    contents = verified_contents(options.checkpoint, options.name, report)
+    checks = dict(contents.card["export"])
+    if manifest:
+        reports = _compare_words(contents, manifest)
+        checks["wer"] = {precision: found.errors.rate for precision, found in reports.items()}
+        checks["wer_utterances"] = len(reports["int8"].scores)
+        for precision, found in reports.items():
+            report(f"{precision}: WER {found.errors.rate:.2%} of {found.errors.words} words")
+    contents = contents.with_precisions(options.precisions)
+    contents = replace(contents, card={**card, "export": checks})
+    return write_bundle(options.out, contents, options.overwrite)
 
-    report(f"exporting {options.checkpoint} to ONNX")
+
+def verified_contents(checkpoint: Path, name: str, report: Callable[[str], None]) -> BundleContents:
+    """Export a model in float and in int8; the card says how the graphs were checked.
+
+    Raises ExportError: the checkpoint can't be used, or a graph differs from the model.
+    """
+    model, tokens = load_model(checkpoint)
+    streaming = StreamingConfig()
+    report(f"exporting {checkpoint} to ONNX")
     exact = export_graphs(model, streaming)
     verify_interface(exact, model.config, streaming)
     parity = verify_parity(model, exact, streaming)
@@ -58,22 +75,9 @@ def export_bundle(options: ExportOptions, report: Callable[[str], None]) -> Bund
     quantized = quantize(exact)
     verify_interface(quantized, model.config, streaming)
     report(f"quantized to int8: {_megabytes(exact):.1f} MB became {_megabytes(quantized):.1f} MB")
-
     graphs = {"int8": quantized, "fp32": exact}
-    contents = BundleContents(options.name, model, tokens, graphs, streaming, card)
-    checks: dict[str, Any] = {"max_abs_error": asdict(parity), "versions": _versions()}
-    if manifest:
-        reports = _compare_words(contents, manifest)
-        checks["wer"] = {precision: found.errors.rate for precision, found in reports.items()}
-        checks["wer_utterances"] = len(reports["int8"].scores)
-        for precision, found in reports.items():
-            report(f"{precision}: WER {found.errors.rate:.2%} of {found.errors.words} words")
-    wanted = {name: graph for name, graph in graphs.items() if name in options.precisions}
-    return write_bundle(
-        options.out,
-        replace(contents, graphs=wanted, card={**card, "export": checks}),
-        options.overwrite,
-    )
+    checks = {"max_abs_error": asdict(parity), "versions": _versions()}
+    return BundleContents(name, model, tokens, graphs, streaming, {"export": checks})
 
 
 def _compare_words(contents: BundleContents, manifest: Manifest) -> dict[str, EvaluationReport]:

@@ -20,6 +20,7 @@ from asr.bundle import StreamingConfig
 from asr.errors import ExportError
 from asr.evaluation.evaluate import EvaluationReport, evaluate
 from asr.evaluation.manifest import Manifest
+from asr.evaluation.wer import WordErrors
 from asr.recognizer import load
 from export.onnx import IR_VERSION, OPSET, Graphs, interfaces
 from training.model import ModelConfig, Transducer, initial_state
@@ -93,10 +94,7 @@ def verify_parity(model: Transducer, graphs: Graphs, streaming: StreamingConfig)
 
 
 def verify_words(bundle: Path, manifest: Manifest) -> dict[str, EvaluationReport]:
-    """Recognise a manifest in float and in int8; return the reports by precision.
-
-    int8 may make `MAX_WER_LOSS` more errors, or one more word where that is less than a word.
-    """
+    """Recognise a manifest in float and in int8; return the reports by precision."""
     reports = {
         precision: evaluate(
             load(bundle, precision=precision), manifest.utterances, skipped=manifest.skipped
@@ -104,13 +102,17 @@ def verify_words(bundle: Path, manifest: Manifest) -> dict[str, EvaluationReport
         for precision in ("fp32", "int8")
     }
     exact, quantized = reports["fp32"].errors, reports["int8"].errors
-    allowed = max(1.0, MAX_WER_LOSS * exact.words)
-    if quantized.errors - exact.errors > allowed:
+    if costs_too_many_words(exact, quantized):
         raise ExportError(
             f"int8 costs too many words: WER {quantized.rate:.2%} ({quantized}) against "
             f"{exact.rate:.2%} ({exact}) in float; at most {MAX_WER_LOSS:.1%} more was expected"
         )
     return reports
+
+
+def costs_too_many_words(exact: WordErrors, quantized: WordErrors) -> bool:
+    """int8 may make `MAX_WER_LOSS` more errors, or one more where that is less than a word."""
+    return quantized.errors - exact.errors > max(1.0, MAX_WER_LOSS * exact.words)
 
 
 class _Session:

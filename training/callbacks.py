@@ -162,14 +162,20 @@ class FrameAccuracyValidation(lightning.Callback):
 class WordErrorValidation(lightning.Callback):
     """Scores the hypotheses of a validation by dev set, and keeps the model if it is the best.
 
+    heard_before: hours of audio that the model had heard when the run began; NaN: not known.
     Listed before the weight averaging, so that the averaged weights are still in place when the
     model is written.
     """
 
     def __init__(
-        self, references: dict[str, dict[str, str]], folder: Path, journal: Journal
+        self,
+        references: dict[str, dict[str, str]],
+        folder: Path,
+        journal: Journal,
+        heard_before: float,
     ) -> None:
         self.references, self.folder, self.journal = references, folder, journal
+        self.heard_before = heard_before
         self.best = float("inf")
 
     def state_dict(self) -> dict[str, Any]:
@@ -198,7 +204,8 @@ class WordErrorValidation(lightning.Callback):
         self.journal.write(step=trainer.global_step, hours=round(hours, 2), wer=mean, sets=rates)
         if mean < self.best:
             self.best = mean
-            save_model(self.folder / "best", task.model, task.tokenizer)
+            heard = self.heard_before + hours
+            save_model(self.folder / "best", task.model, task.tokenizer, heard_hours=heard)
 
 
 def _errors(reference: str, hypothesis: str) -> WordErrors:

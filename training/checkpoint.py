@@ -5,6 +5,7 @@ And the other kind of checkpoint: `last.ckpt`, the whole state of a run that goe
 """
 
 import json
+import math
 import os
 import pickle
 import shutil
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from asr.errors import AsrError, ExportError, RecipeError
@@ -25,13 +26,22 @@ from training.model import ModelConfig, Transducer
 from training.tokenizer import Tokenizer
 
 WEIGHTS, TOKENS, PIECES = "model.safetensors", "tokens.txt", "bpe.model"
+HEARD_HOURS = "heard_hours"  # key in the header of the weights
 
 
-def save_model(folder: Path, model: Transducer, tokenizer: Tokenizer, half: bool = True) -> None:
+def save_model(
+    folder: Path,
+    model: Transducer,
+    tokenizer: Tokenizer,
+    half: bool = True,
+    heard_hours: float = math.nan,
+) -> None:
     """Write the weights (float16 if `half`), dimensions and tokens of a model.
 
-    The heads that only training uses are kept: fine-tuning starts from them. The statistics of the
-    features stay float32. Each file appears whole or not at all, the weights last.
+    heard_hours: audio that its transducer training has heard so far, the runs before included;
+    NaN: not known. The heads that only training uses are kept: fine-tuning starts from them. The
+    statistics of the features stay float32. Each file appears whole or not at all, the weights
+    last.
     """
     folder.mkdir(parents=True, exist_ok=True)
     dtype = torch.float16 if half else torch.float32
@@ -40,12 +50,15 @@ def save_model(folder: Path, model: Transducer, tokenizer: Tokenizer, half: bool
         name: value.detach().to(torch.float32 if name in statistics else dtype).contiguous()
         for name, value in model.state_dict().items()
     }
-    metadata = {"config": json.dumps(model.config.to_dict())}
+    metadata = {
+        "config": json.dumps(model.config.to_dict()),
+        HEARD_HOURS: f"{heard_hours:.2f}",
+    }
     lines = "".join(f"{piece} {number}\n" for number, piece in enumerate(tokenizer.pieces))
     write_whole(folder / TOKENS, lambda path: path.write_text(lines, encoding="utf-8"))
     if tokenizer.model_path.resolve() != (folder / PIECES).resolve():
         write_whole(folder / PIECES, lambda path: shutil.copyfile(tokenizer.model_path, path))
-    write_whole(folder / WEIGHTS, lambda path: save_file(weights, path, metadata=metadata))
+    write_whole(folder / WEIGHTS, lambda path: path.write_bytes(save(weights, metadata)))
 
 
 def load_model(path: Path) -> tuple[Transducer, list[str]]:
@@ -70,6 +83,7 @@ class TrainedModel:
 
     model: Transducer
     tokenizer: Tokenizer
+    heard_hours: float  # audio heard in training so far; NaN: its file doesn't say
 
     @staticmethod
     def load(folder: Path) -> "TrainedModel":
@@ -84,7 +98,8 @@ class TrainedModel:
             raise ExportError(f"{pieces}: not a SentencePiece model, or damaged") from error
         if tokenizer.pieces != tokens:
             raise ExportError(f"{pieces}: its pieces are not those of {TOKENS} beside it")
-        return TrainedModel(model, tokenizer)
+        weights = folder / WEIGHTS if folder.is_dir() else folder
+        return TrainedModel(model, tokenizer, _read_heard_hours(weights))
 
     def feature_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the mean and deviation `(F,)` of the features it was trained on."""
@@ -155,6 +170,15 @@ def _read_weights(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
         ) from error
     except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise ExportError(f"{path}: not the weights of a model, or damaged: {error}") from error
+
+
+def _read_heard_hours(path: Path) -> float:
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get(HEARD_HOURS, "nan")
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ExportError(f"{path}: {HEARD_HOURS} in its header is no number: {text!r}") from error
 
 
 def _check_weights(path: Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -4,14 +4,12 @@ A transducer that starts from nothing predicts only blanks for the first tens of
 encoder already tells phones apart does not.
 """
 
-import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
 from training.dataset import IGNORED_LABEL, Batch
 from training.model import Transducer
 from training.recipe import ScheduleConfig, StreamingTrainingConfig
-from training.streaming_draw import draw_streaming
 from training.task import StepClock, Task
 
 
@@ -26,9 +24,8 @@ class PhoneTask(Task):
         clock: StepClock,
         seed: int,
     ) -> None:
-        super().__init__(schedule, clock, seed)
+        super().__init__(schedule, streaming, clock, seed)
         self.model = model
-        self.streaming = streaming
         model.requires_grad_(False)
         for part in self._trained():
             part.requires_grad_(True)
@@ -36,17 +33,19 @@ class PhoneTask(Task):
     def _trained(self) -> list[nn.Module]:
         return [self.model.encoder.subsampling, self.model.encoder.blocks, self.model.phones]
 
-    def losses(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        generator = np.random.default_rng([self.seed, self.global_step, self.global_rank])
-        chunk, left = draw_streaming(self.streaming, generator)
-        logits, labels = self._logits(batch, chunk, left)
+    def losses(
+        self, batch: Batch, chunk_frames: int | None, left_frames: int | None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        logits, labels = self._logits(batch, chunk_frames, left_frames)
         total = functional.cross_entropy(
             logits, labels, ignore_index=IGNORED_LABEL, reduction="sum"
         )
         return total, (labels != IGNORED_LABEL).sum().float(), {}
 
-    def _logits(self, batch: Batch, chunk: int | None, left: int | None) -> tuple[Tensor, Tensor]:
-        out = self.model.encode(batch.features, batch.feature_lengths, chunk, left)
+    def _logits(
+        self, batch: Batch, chunk_frames: int | None, left_frames: int | None
+    ) -> tuple[Tensor, Tensor]:
+        out = self.model.encode(batch.features, batch.feature_lengths, chunk_frames, left_frames)
         return self.model.phones(out.phonetic).float().flatten(0, 1), batch.targets.flatten()
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:

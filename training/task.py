@@ -1,9 +1,11 @@
 """What both stages of training share: the optimiser, its schedule, and the clock it runs by."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 import torch.distributed
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -11,7 +13,8 @@ from torch import Tensor
 
 from training.dataset import Batch
 from training.optimizer import MuonAdamW
-from training.recipe import ScheduleConfig
+from training.recipe import ScheduleConfig, StreamingTrainingConfig
+from training.streaming_draw import draw_streaming
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,15 @@ def learning_rate_factor(step: int, warmup: int, decay: int, total: int) -> floa
 class Task(lightning.LightningModule):
     """A stage of training; subclasses turn a batch into the sum of its losses and its weight."""
 
-    def __init__(self, schedule: ScheduleConfig, clock: StepClock, seed: int) -> None:
+    def __init__(
+        self,
+        schedule: ScheduleConfig,
+        streaming: StreamingTrainingConfig,
+        clock: StepClock,
+        seed: int,
+    ) -> None:
         super().__init__()
-        self.schedule, self.clock, self.seed = schedule, clock, seed
+        self.schedule, self.streaming, self.clock, self.seed = schedule, streaming, clock, seed
         self.step_values: dict[str, Tensor] = {}
         """Losses of the last step, for the journal."""
 
@@ -53,12 +62,21 @@ class Task(lightning.LightningModule):
         schedule = self.schedule
         return self.clock.steps(schedule.hours) - self.clock.steps(schedule.decay_hours)
 
-    def losses(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Return the summed loss of a batch, what to divide it by, and parts for the log."""
-        raise NotImplementedError
+    @abstractmethod
+    def losses(
+        self, batch: Batch, chunk_frames: int | None, left_frames: int | None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return the summed loss of a batch, what to divide it by, and parts for the log.
+
+        chunk_frames, left_frames: as in `training.model.attention.attention_mask`.
+        """
+
+    @abstractmethod
+    def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None: ...
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        total, weight, parts = self.losses(batch)
+        generator = np.random.default_rng([self.seed, self.global_step, self.global_rank])
+        total, weight, parts = self.losses(batch, *draw_streaming(self.streaming, generator))
         # Divide by the mean weight of all processes, so that averaged gradients are those of the
         # joined batch however uneven its shares are.
         if torch.distributed.is_initialized():
@@ -107,6 +125,3 @@ class Task(lightning.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
-
-    def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> Any:
-        raise NotImplementedError

@@ -1,6 +1,5 @@
 """Stage two: the transducer, with pruned RNN-T and auxiliary CTC losses."""
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -11,7 +10,6 @@ from training.decoding import greedy_search
 from training.loss import band_targets, ctc_loss, gather_band, transducer_loss
 from training.model import EncoderOutput, Transducer
 from training.recipe import LossConfig, ScheduleConfig, StreamingTrainingConfig
-from training.streaming_draw import draw_streaming
 from training.task import StepClock, Task
 from training.tokenizer import Tokenizer
 
@@ -29,17 +27,18 @@ class TransducerTask(Task):
         clock: StepClock,
         seed: int,
     ) -> None:
-        super().__init__(schedule, clock, seed)
-        self.model, self.tokenizer = model, tokenizer
-        self.loss, self.streaming = loss, streaming
+        super().__init__(schedule, streaming, clock, seed)
+        self.model, self.tokenizer, self.loss = model, tokenizer, loss
         model.phones.requires_grad_(bool(loss.phone_weight))
         self.hypotheses: dict[str, str] = {}
         """Texts of the running validation by utterance id."""
 
-    def losses(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        generator = np.random.default_rng([self.seed, self.global_step, self.global_rank])
-        chunk, left = draw_streaming(self.streaming, generator)
-        encoded = self.model.encode(batch.features, batch.feature_lengths, chunk, left)
+    def losses(
+        self, batch: Batch, chunk_frames: int | None, left_frames: int | None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        encoded = self.model.encode(
+            batch.features, batch.feature_lengths, chunk_frames, left_frames
+        )
         predicted = self.model.predictor(self.model.predictor.with_history(batch.targets))
         parts = transducer_loss(
             self.model.simple_encoder(encoded.frames),

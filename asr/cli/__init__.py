@@ -3,12 +3,14 @@
 import errno
 import io
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from asr import __version__
+from asr.cli.bench import bench_command
 from asr.cli.eval import evaluate_command
 from asr.cli.info import info_command
 from asr.cli.transcribe import transcribe_command
@@ -41,6 +43,7 @@ app = typer.Typer(
 )
 app.command("transcribe")(transcribe_command)
 app.command("eval")(evaluate_command)
+app.command("bench")(bench_command)
 app.command("info")(info_command)
 
 
@@ -64,4 +67,5 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file's name or a model card may have what the terminal's encoding has not.
         sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     app()

@@ -1,14 +1,11 @@
 """`asr eval`: the word error rate of a model on transcribed recordings."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.options import EXIT_INTERRUPTED, ChunkMs, Model, Precision
-from asr.errors import AsrError
+from asr.cli.options import EXIT_INTERRUPTED, ChunkMs, Model, Precision, check_destination
 from asr.evaluation.manifest import Manifest, read_manifests
 
 if TYPE_CHECKING:
@@ -56,13 +53,13 @@ def evaluate_command(
     from rich.console import Console
 
     from asr import load
-    from asr.evaluation.envelope import describe_run
+    from asr.evaluation.envelope import describe_evaluation
 
     if report is not None:
-        _check_destination(report)
+        check_destination("--report", report)
     manifest = read_manifests(manifests, split, limit)
     recognizer = load(model, precision=precision, chunk_ms=chunk_ms)
-    envelope = describe_run(recognizer, manifests, split, limit)
+    envelope = describe_evaluation(recognizer, manifests, split, limit)
     console = Console(stderr=True)
     result = _evaluate_with_progress(recognizer, manifest, console)
     _print_skipped(result, console)
@@ -72,21 +69,6 @@ def evaluate_command(
     if not result.complete:
         console.print("interrupted: the figures are of a part only", style="yellow")
         raise typer.Exit(EXIT_INTERRUPTED)
-
-
-def _check_destination(report: Path) -> None:
-    """Raise AsrError where no file can be written: better now than behind an hour of audio."""
-    if not os.path.isdir(report.parent):
-        raise AsrError(f"--report {report}: there is no directory {report.parent}; make it first")
-    if os.path.exists(report) and not os.path.isfile(report):  # a device would be replaced
-        raise AsrError(f"--report {report}: no plain file; expected a file name, such as OUT.json")
-    try:
-        with tempfile.NamedTemporaryFile(dir=report.parent, prefix=report.name):
-            pass
-    except OSError as error:
-        raise AsrError(
-            f"--report {report}: can't be written: {error.strerror}; name another file"
-        ) from error
 
 
 def _evaluate_with_progress(

@@ -1,9 +1,14 @@
 """Options that several commands share."""
 
+import os
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from asr.budget import Budget
+from asr.errors import AsrError
 
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as a shell reports it."""
@@ -24,4 +29,50 @@ ChunkMs = Annotated[
         "default: the model's own.",
     ),
 ]
+BudgetRtf = Annotated[
+    float | None,
+    typer.Option(
+        "--budget-rtf",
+        metavar="RTF",
+        help="Most compute time per audio time; larger chunks are used where it needs them.",
+    ),
+]
+BudgetMemoryMb = Annotated[
+    float | None,
+    typer.Option("--budget-memory-mb", metavar="MB", help="Most resident memory."),
+]
+BudgetLatencyMs = Annotated[
+    float | None,
+    typer.Option(
+        "--budget-latency-ms",
+        metavar="MS",
+        help="Most time from a sound to its text; memory and RTF go before it.",
+    ),
+]
 Threads = Annotated[int, typer.Option("--threads", help="Threads of the inference engine.")]
+
+
+def make_budget(
+    rtf: float | None, memory_mb: float | None, latency_ms: float | None
+) -> Budget | None:
+    """Return the budget of these options, None without any. Raises AsrError for impossible ones."""
+    budget = Budget(rtf, memory_mb, latency_ms)
+    return None if budget == Budget() else budget
+
+
+def check_destination(option: str, path: Path) -> None:
+    """Raise AsrError where no file can be written: better now than behind an hour of audio.
+
+    `option` is the one that names `path`.
+    """
+    if not os.path.isdir(path.parent):
+        raise AsrError(f"{option} {path}: there is no directory {path.parent}; make it first")
+    if os.path.exists(path) and not os.path.isfile(path):  # a device would be replaced
+        raise AsrError(f"{option} {path}: no plain file; expected a file name")
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name):
+            pass
+    except OSError as error:
+        raise AsrError(
+            f"{option} {path}: can't be written: {error.strerror}; name another file"
+        ) from error

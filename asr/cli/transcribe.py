@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +14,25 @@ import typer
 
 from asr.audio import Blocks, read_blocks, read_pcm_blocks
 from asr.cli.live import LiveLine
-from asr.cli.options import EXIT_INTERRUPTED, ChunkMs, Model, Precision, Threads
-from asr.errors import AsrError, AudioError
+from asr.cli.options import (
+    EXIT_INTERRUPTED,
+    BudgetLatencyMs,
+    BudgetMemoryMb,
+    BudgetRtf,
+    ChunkMs,
+    Model,
+    Precision,
+    Threads,
+    make_budget,
+)
+from asr.decoding.endpoint import EndpointRules
+from asr.errors import AsrError, AudioError, BudgetExceeded
 from asr.evaluation.meters import RtfMeter, peak_rss_mb
-from asr.recognizer import Recognizer, load
-from asr.results import Result
+from asr.live import LiveStream
+from asr.recognizer import load
+from asr.results import Endpoint, Event, Moved, Overrun, Partial, Result
 from asr.stream import Stream
+from asr.supervisor import BudgetReport, describe
 
 STDIN = "-"
 
@@ -26,6 +40,8 @@ _BLOCK_S = 0.5
 _REALTIME_BLOCK_S = 0.1  # as a microphone would give it
 
 _EXIT_BAD_INPUT = 2
+
+_SEGMENT_KEYS = ("text", "start_s", "end_s", "rule", "reason")
 
 
 @dataclass(frozen=True)
@@ -35,7 +51,8 @@ class _Outcome:
     source: str
     result: Result  # of what could be read
     meter: RtfMeter  # of its stream
-    error: AudioError | None = None  # why it ended before its end ...
+    report: BudgetReport  # the same
+    error: AudioError | BudgetExceeded | None = None  # why it ended before its end ...
     interrupted: bool = False  # ... or that the user ended it
 
 
@@ -52,6 +69,9 @@ def transcribe_command(
     precision: Precision = "int8",
     chunk_ms: ChunkMs = None,
     threads: Threads = 1,
+    budget_rtf: BudgetRtf = None,
+    budget_memory_mb: BudgetMemoryMb = None,
+    budget_latency_ms: BudgetLatencyMs = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a file: text, words, times.")
     ] = False,
@@ -59,20 +79,41 @@ def transcribe_command(
         bool, typer.Option("--realtime", help="Feed the audio at the speed of speech.")
     ] = False,
     rate: Annotated[int, typer.Option("--rate", help="Sample rate of '-' in Hz.")] = 16_000,
+    endpoints: Annotated[
+        bool,
+        typer.Option(
+            "--endpoints",
+            help="A line a segment, with its times in s: one ends after 1.2 s of silence, or 20 s.",
+        ),
+    ] = False,
+    skip_silence: Annotated[
+        bool, typer.Option("--skip-silence", help="Keep long silence from the encoder.")
+    ] = False,
 ) -> None:
     """Transcribe recordings.
 
-    The text goes to stdout, a line a file; while it grows, a terminal shows it. Speed and memory go
-    to stderr. A file that can't be read to its end is reported, what could be read of it is
-    transcribed, the other files are too, and the exit code is 2.
+    The text goes to stdout, a line a file or a line a segment; while it grows, a terminal shows it.
+    Speed and memory go to stderr. A file that can't be read to its end is reported, what could be
+    read of it is transcribed, the other files are too, and the exit code is 2.
     """
+    budget = make_budget(budget_rtf, budget_memory_mb, budget_latency_ms)
     recognizer = load(model, precision=precision, chunk_ms=chunk_ms, threads=threads)
     block_s = _REALTIME_BLOCK_S if realtime else _BLOCK_S
     outcomes = []
     for source in files:
-        outcome = _transcribe(recognizer, source, _open(source, rate, block_s), realtime)
+        stream = recognizer.stream(
+            budget, endpoints=EndpointRules() if endpoints else None, gate=skip_silence
+        )
+        name = f"{source}: " if len(files) > 1 else ""
+        segments = _Segments(name, shown=not as_json)
+        blocks = _open(source, rate, block_s)
+        outcome = _transcribe(stream, source, blocks, realtime, segments)
         outcomes.append(outcome)
-        _print(outcome, as_json, named=len(files) > 1)
+        _print_error(outcome)
+        if as_json:
+            _print_json(outcome, segments if endpoints else None, budgeted=budget is not None)
+        elif outcome.result.duration_s > 0 and not endpoints:
+            typer.echo(f"{name}{outcome.result.text}")
         if outcome.interrupted:
             break
     _print_summary(outcomes)
@@ -86,39 +127,105 @@ def _open(source: str, rate: int, block_s: float) -> Blocks:
     if source == STDIN:
         if sys.stdin is None:
             raise AsrError("'-' is stdin, which is closed; pipe raw PCM into it")
-        return read_pcm_blocks(sys.stdin.buffer, rate, block_s)
+        # Raw: a thread that waits for it must not hold its buffer's lock when the program ends.
+        return read_pcm_blocks(getattr(sys.stdin.buffer, "raw", sys.stdin.buffer), rate, block_s)
     return read_blocks(source, block_s)
 
 
-def _transcribe(recognizer: Recognizer, source: str, blocks: Blocks, realtime: bool) -> _Outcome:
+class _Segments(list[Endpoint]):
+    """The segments of a source that have words; each is printed as soon as it ends."""
+
+    def __init__(self, name: str, shown: bool) -> None:
+        """`name` goes before each line."""
+        super().__init__()
+        self._name = name
+        self._shown = shown
+
+    def add(self, segment: Endpoint) -> None:
+        if segment.text:
+            self.append(segment)
+            if self._shown:
+                times = f"[{segment.start_s:.2f}-{segment.end_s:.2f}]"
+                typer.echo(f"{self._name}{times} {segment.text}")
+
+
+def _transcribe(
+    stream: Stream, source: str, blocks: Blocks, realtime: bool, segments: _Segments
+) -> _Outcome:
     """Feed a stream until the source ends, breaks, or the user has heard enough."""
-    stream = recognizer.stream()
-    live = LiveLine(sys.stderr)
+    line = LiveLine(sys.stderr)
     error, interrupted = None, False
     try:
-        _feed(stream, blocks, live, realtime)
+        if realtime:
+            _listen(LiveStream(stream), blocks, line, segments)
+        else:
+            _feed(stream, blocks, line, segments)
     except AudioError as caught:
         error = caught
+    except BudgetExceeded as caught:
+        line.clear()
+        return _Outcome(source, caught.result, stream.meter, stream.report(), caught)
     except KeyboardInterrupt:
         interrupted = True
     try:
         with _interrupts_held():
-            result = stream.finish().result
-            live.clear()
+            final = stream.finish()
+            line.clear()
+            for segment in final.endpoints:
+                segments.add(segment)
     except KeyboardInterrupt:  # raised behind the block: the result is there
         interrupted = True
-    return _Outcome(source, result, stream.meter, error, interrupted)
+    return _Outcome(source, final.result, stream.meter, stream.report(), error, interrupted)
 
 
-def _feed(stream: Stream, blocks: Blocks, live: LiveLine, realtime: bool) -> None:
-    started = time.monotonic()
+def _feed(stream: Stream, blocks: Blocks, line: LiveLine, segments: _Segments) -> None:
     for samples, rate in blocks:
-        if realtime:
-            due = started + stream.audio_s + len(samples) / rate
-            time.sleep(max(0.0, due - time.monotonic()))
         with _interrupts_held():
-            if stream.accept(samples, rate):
-                live.show(stream.text)
+            _show(stream.accept(samples, rate), line, segments)
+
+
+def _listen(live: LiveStream, blocks: Blocks, line: LiveLine, segments: _Segments) -> None:
+    """Recognise what another thread plays."""
+    threading.Thread(target=_play, args=(blocks, live), daemon=True).start()
+    interrupted = False
+    while True:
+        try:
+            if not live.wait():
+                break
+            with _interrupts_held():
+                _show(live.take(), line, segments)
+        except KeyboardInterrupt:  # what was heard by now is recognised still
+            interrupted = True
+            live.close()
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _play(blocks: Blocks, live: LiveStream) -> None:
+    """Push blocks at the speed of speech. A recording can wait, so none of it is refused."""
+    started, played_s = time.monotonic(), 0.0
+    try:
+        for samples, rate in blocks:
+            played_s += len(samples) / rate
+            time.sleep(max(0.0, started + played_s - time.monotonic()))
+            if not live.push(samples, rate, wait=True):
+                return
+    except Exception as error:  # the consumer's to handle
+        live.close(error)
+    else:
+        live.close()
+
+
+def _show(events: list[Event], line: LiveLine, segments: _Segments) -> None:
+    for event in events:
+        if isinstance(event, Partial):
+            line.show(event.text)
+        elif isinstance(event, Endpoint):
+            line.clear()
+            segments.add(event)
+        elif isinstance(event, Moved | Overrun):
+            line.clear()
+            typer.echo(describe(event), err=True)
 
 
 @contextmanager
@@ -137,22 +244,28 @@ def _interrupts_held() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _print(outcome: _Outcome, as_json: bool, named: bool) -> None:
+def _print_error(outcome: _Outcome) -> None:
     if outcome.error is not None:
         typer.echo(f"error: {outcome.error}", err=True)
+
+
+def _print_json(outcome: _Outcome, segments: _Segments | None, budgeted: bool) -> None:
     result = outcome.result
-    if as_json:
-        line = {
-            "file": outcome.source,
-            **{item.name: getattr(result, item.name) for item in fields(result)},
-            "compute_s": round(outcome.meter.compute_s, 6),
-            "error": str(outcome.error) if outcome.error else None,
-        }
-        # Piece by piece: as one string, an hour of words would cost 15 MB.
-        json.dump(line, sys.stdout, default=asdict)
-        typer.echo()
-    elif result.duration_s > 0:
-        typer.echo(f"{outcome.source}: {result.text}" if named else result.text)
+    line = {
+        "file": outcome.source,
+        **{item.name: getattr(result, item.name) for item in fields(result)},
+        "compute_s": round(outcome.meter.compute_s, 6),
+        "error": str(outcome.error) if outcome.error else None,
+    }
+    if segments is not None:
+        line["segments"] = [
+            {name: getattr(segment, name) for name in _SEGMENT_KEYS} for segment in segments
+        ]
+    if budgeted:
+        line["budget"] = outcome.report.to_dict()
+    # Piece by piece: as one string, an hour of words would cost 15 MB.
+    json.dump(line, sys.stdout, default=asdict)
+    typer.echo()
 
 
 def _print_summary(outcomes: list[_Outcome]) -> None:

@@ -46,5 +46,19 @@ class GreedySearch:
             start += row + 1
         self._frames += len(encoder_out)
 
+    def forget(self, count: int) -> None:
+        """See `Search`."""
+        del self._emissions[:count]
+
+    def skip(self, frames: int) -> None:
+        """See `Search`."""
+        self._frames += frames
+
+    def reset(self) -> None:
+        """See `Search`."""
+        self._emissions.clear()
+        self._context = INITIAL_CONTEXT
+        self._predictor_out = self._predict()
+
     def _predict(self) -> Floats:
         return self._engine.predict(np.array([self._context], dtype=np.int64))

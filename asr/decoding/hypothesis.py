@@ -25,7 +25,7 @@ class Emission:
 class Hypothesis:
     """The tokens of a stream as a search sees them after some chunk."""
 
-    emissions: Sequence[Emission]  # all since the stream began, valid until the next chunk
+    emissions: Sequence[Emission]  # all that were not forgotten; valid until the search goes on
     stable: int  # how many of them, from the first, no later audio can change; never fewer again
 
 
@@ -40,7 +40,21 @@ class Search(Protocol):
     def best(self) -> Hypothesis:
         """The most likely hypothesis so far.
 
-        It is read after every chunk, so it should not cost the length of the stream: `emissions`
-        may be the search's own growing list. Its readers copy what they keep.
+        `emissions` may be the search's own list: its readers copy what they keep.
         """
+        ...
+
+    def forget(self, count: int) -> None:
+        """Drop the first `count` emissions of the best hypothesis, all stable: they have been read.
+
+        So a search holds what may still change, however long the stream. Its context stays.
+        """
+        ...
+
+    def skip(self, frames: int) -> None:
+        """Take it that the next `frames` encoder frames are blank: they were not encoded."""
+        ...
+
+    def reset(self) -> None:
+        """Drop every hypothesis and go on with the initial context; frames are counted on."""
         ...

@@ -46,6 +46,10 @@ class Engine(Protocol):
         `(1, joiner_dim)`."""
         ...
 
+    def release_memory(self) -> None:
+        """Give back what was kept to be faster. The next calls may be slower, nothing else."""
+        ...
+
 
 def open_engine(bundle: Bundle, precision: str = "int8", threads: int = 1) -> Engine:
     """Open the graphs of a bundle in the engine that they were made for.

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from asr.bundle import Bundle
+from asr.bundle import SUBSAMPLING_OVERLAP, Bundle
 from asr.engines import Floats
 from asr.errors import AsrError, BundleError
 
@@ -45,6 +45,7 @@ class OnnxEngine:
         self._predictor = _Graph(bundle.path / graphs.predictor, options, *contract["predictor"])
         self._joiner = _Graph(bundle.path / graphs.joiner, options, *contract["joiner"])
         self._subsampling_factor = bundle.streaming.subsampling_factor
+        self._mel_bins = bundle.features.num_mel_bins
         # Behind the graphs: they have confirmed the sizes that the bundle states.
         self._initial_state = _initial_state(bundle)
         self._predict_one = lru_cache(maxsize=_PREDICTOR_CACHE)(self._predict_bytes)
@@ -78,6 +79,20 @@ class OnnxEngine:
             predictor_out = np.repeat(predictor_out, len(encoder_out), axis=0)
         (log_probs,) = self._joiner.run(encoder_out, predictor_out)
         return log_probs
+
+    def release_memory(self) -> None:
+        """See `Engine`. onnxruntime's arena keeps what the longest call needed, 20 MB after one of
+        10 s, and shrinks when a run ends that was told so; so the shortest call is run."""
+        self._predict_one.cache_clear()
+        state = self._initial_state
+        frames = self._subsampling_factor + SUBSAMPLING_OVERLAP
+        self._encoder.run(
+            np.zeros((1, frames, self._mel_bins), dtype=np.float32),
+            state.attention,
+            state.convolution,
+            np.array([state.processed_frames], dtype=np.int64),
+            options=_shrinking(),
+        )
 
     def _predict_bytes(self, context: bytes) -> Floats:
         """Predict for the bytes of one context: what an array can't be, the key of a cache."""
@@ -125,11 +140,11 @@ class _Graph:
                     "export the model again"
                 )
 
-    def run(self, *arrays: np.ndarray) -> list[Floats]:
+    def run(self, *arrays: np.ndarray, options: ort.RunOptions | None = None) -> list[Floats]:
         """Raises BundleError for what only shows when the graph runs."""
         feed = dict(zip(self._names, arrays, strict=True))
         try:
-            outputs: list[Floats] = self._session.run(None, feed)
+            outputs: list[Floats] = self._session.run(None, feed, options)
         except Exception as error:  # as above
             raise BundleError(
                 f"{self._path}: onnxruntime {ort.__version__} can't run it: {error}; "
@@ -168,6 +183,12 @@ def _session_options(threads: int) -> ort.SessionOptions:
     # Spinning threads burn a core between chunks and slow down whatever else runs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors only: warnings are the exporter's business
+    return options
+
+
+def _shrinking() -> ort.RunOptions:
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
 
 

@@ -1,7 +1,5 @@
 """Runs a recogniser over utterances, as a program would run it: block by block, in a stream."""
 
-import json
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any, Protocol
 from asr.audio import Blocks, read_blocks
 from asr.errors import AsrError
 from asr.evaluation.alignment import align
-from asr.evaluation.envelope import Envelope
+from asr.evaluation.envelope import EvaluationEnvelope, write_result
 from asr.evaluation.manifest import Skipped, Utterance
 from asr.evaluation.meters import RtfMeter, peak_rss_mb
 from asr.evaluation.wer import WordErrors, bootstrap_interval
@@ -74,7 +72,7 @@ class EvaluationReport:
         """95 % bootstrap interval of the WER over utterances, as fractions."""
         return bootstrap_interval([score.errors for score in self.scores])
 
-    def to_dict(self, envelope: Envelope) -> dict[str, Any]:
+    def to_dict(self, envelope: EvaluationEnvelope) -> dict[str, Any]:
         """The report as plain data; rates are fractions. `rows` has one entry an utterance."""
         errors = self.errors
         return {
@@ -101,12 +99,9 @@ class EvaluationReport:
             ],
         }
 
-    def write(self, path: str | Path, envelope: Envelope) -> None:
+    def write(self, path: str | Path, envelope: EvaluationEnvelope) -> None:
         """Write `to_dict(envelope)` as JSON; the file appears whole or not at all."""
-        path = Path(path)
-        unfinished = path.with_name(path.name + ".tmp")
-        unfinished.write_text(json.dumps(self.to_dict(envelope), indent=2) + "\n", encoding="utf-8")
-        os.replace(unfinished, path)
+        write_result(path, self.to_dict(envelope))
 
 
 class Evaluation:

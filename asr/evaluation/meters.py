@@ -47,16 +47,19 @@ class RtfMeter:
         """`clock` gives seconds from any origin."""
         self._clock = clock
         self.compute_s = 0.0
+        self.cpu_s = 0.0
         self.audio_s = 0.0
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Count the wall time of the block, also when it raises. Blocks must not nest."""
-        started = self._clock()
+        """Count the wall time of the block, and the CPU time of this thread in it (what the engine
+        does on threads of its own is not in that), also when it raises. Blocks must not nest."""
+        started, cpu_started = self._clock(), time.thread_time()
         try:
             yield
         finally:
             self.compute_s += self._clock() - started
+            self.cpu_s += time.thread_time() - cpu_started
 
     def add_audio(self, seconds: float) -> None:
         """Count audio that was given to the computation."""
@@ -65,6 +68,7 @@ class RtfMeter:
     def add(self, other: "RtfMeter") -> None:
         """Count what another meter has counted, such as that of one stream of many."""
         self.compute_s += other.compute_s
+        self.cpu_s += other.cpu_s
         self.audio_s += other.audio_s
 
     @property

@@ -22,6 +22,7 @@ class BurstEngine:
 
     def __init__(self) -> None:
         self.windows: list[Floats] = []
+        self.released = 0
 
     def initial_state(self) -> bool:
         return False
@@ -48,6 +49,9 @@ class BurstEngine:
         log_probs[:, BLANK] = -0.1
         log_probs[encoder_out[:, 0] > 0, following] = -0.05
         return log_probs
+
+    def release_memory(self) -> None:
+        self.released += 1
 
 
 class DiceEngine:

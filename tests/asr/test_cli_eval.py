@@ -118,7 +118,8 @@ def test_the_report_says_what_was_measured_with_what(
     content = json.loads(report.read_text())
     digest = hashlib.sha256((tiny_bundle / "bundle.json").read_bytes()).hexdigest()
     assert content["model"] == {"name": "tiny", "sha256": digest, "parameters": 12_345}
-    assert content["machine"].keys() == {"platform", "cpus"}
+    assert content["machine"].keys() == {"platform", "processor", "cpus", "usable_cpus"}
+    assert content["engine"].startswith("onnxruntime ")
     assert (content["precision"], content["chunk_ms"]) == ("int8", 320)
     assert content["manifests"] == [str(path)]
     assert (content["split"], content["limit"]) == ("dev", 1)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.decoding.greedy import GreedySearch
-from asr.decoding.hypothesis import BLANK, INITIAL_CONTEXT, UNK, Emission
+from asr.decoding.hypothesis import BLANK, INITIAL_CONTEXT, UNK, Emission, Hypothesis
 from tests.asr.fake_engine import DiceEngine
 
 VOCAB_SIZE = 6
@@ -45,6 +45,38 @@ def test_equals_a_loop_over_frames(seed: int, blank_bonus: float, chunks: list[i
         assert engine.joiner_calls <= emitted + 1, "joined more often than it emitted"
         assert search.best.stable == found, "greedy search never changes its mind"
     assert search.best.emissions == expected
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**16), chunks=st.lists(st.integers(1, 12), min_size=1, max_size=6))
+def test_what_was_read_may_be_forgotten(seed: int, chunks: list[int]) -> None:
+    """Forgetting changes nothing of what is found next."""
+    engine = DiceEngine(seed, VOCAB_SIZE, blank_bonus=0.5)
+    search = GreedySearch(engine)
+    searched, read = 0, []
+    for chunk in chunks:
+        search.accept(engine.frames(searched, searched + chunk))
+        searched += chunk
+        read += search.best.emissions
+        search.forget(search.best.stable)
+        assert search.best == Hypothesis([], stable=0)
+    assert read == frame_by_frame(engine, searched)
+
+
+def test_a_reset_begins_anew_but_for_the_count_of_frames() -> None:
+    """What follows is what a fresh search finds in those frames; skipped ones count as well."""
+    engine = DiceEngine(seed=3, vocab_size=VOCAB_SIZE, blank_bonus=0.0)
+    search, fresh = GreedySearch(engine), GreedySearch(engine)
+    search.accept(engine.frames(0, 10))
+    assert search.best.emissions
+    search.reset()
+    search.skip(20)
+    fresh.skip(30)
+    assert search.best == fresh.best == Hypothesis([], stable=0)
+    for later in (search, fresh):
+        later.accept(engine.frames(30, 40))
+    assert search.best == fresh.best
+    assert 30 <= search.best.emissions[0].frame < 40
 
 
 def test_unknown_is_never_emitted() -> None:

@@ -1,6 +1,8 @@
 """The onnxruntime engine carries the encoder's state, and the self-test notices when it doesn't."""
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -225,3 +227,26 @@ def test_a_golden_file_that_does_not_fit_is_named(
     np.savez(golden, features=features(35), **expected)
     with pytest.raises(BundleError, match=r"shape \(8, 16\), expected \(16, 16\)"):
         verify_golden(moved, engine, "int8")
+
+
+def test_memory_is_given_back_and_nothing_else_changes() -> None:
+    """In a process of its own, so that the memory is this engine's, and with a model of real size.
+    A call of 10 s is what makes the arena large."""
+    code = """
+import numpy as np
+from asr.bundle import builtin_bundle_path, open_bundle
+from asr.engines import open_engine
+from asr.memory import resident_mb, trim_heap
+
+engine = open_engine(open_bundle(builtin_bundle_path()))
+features = np.random.default_rng(5).standard_normal((4 * 256 + 3, 80)).astype(np.float32)
+first, state = engine.encode(features[:35], engine.initial_state())
+expected, _ = engine.encode(features, state)
+before = resident_mb()
+engine.release_memory()
+trim_heap()
+print(before - resident_mb())
+np.testing.assert_array_equal(engine.encode(features, state)[0], expected)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 5, "MB"

@@ -178,6 +178,7 @@ class SecondThoughts:
 
     def __init__(self) -> None:
         self.emissions: list[Emission] = []
+        self.count = 0
 
     @property
     def best(self) -> Hypothesis:
@@ -186,7 +187,17 @@ class SecondThoughts:
     def accept(self, encoder_out: np.ndarray) -> None:
         if self.emissions:
             self.emissions[-1] = Emission(2, self.emissions[-1].frame, -0.1)
-        self.emissions.append(Emission(3, 8 * len(self.emissions), -0.1))
+        self.emissions.append(Emission(3, 8 * self.count, -0.1))
+        self.count += 1
+
+    def forget(self, count: int) -> None:
+        del self.emissions[:count]
+
+    def skip(self, frames: int) -> None:
+        raise NotImplementedError("no gate here")
+
+    def reset(self) -> None:
+        raise NotImplementedError("no endpoints here")
 
 
 def test_a_search_may_change_its_mind_about_what_is_not_stable() -> None:

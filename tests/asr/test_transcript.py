@@ -1,11 +1,14 @@
 """Words, their times and their confidence follow from the tokens alone."""
 
 import math
+import tracemalloc
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr.decoding.endpoint import Segment
 from asr.decoding.hypothesis import Emission, Hypothesis
 from asr.results import Result, Word
 from asr.transcript import Transcript
@@ -27,7 +30,8 @@ def transcribe(*found: Emission) -> Result:
     """Return the transcript of emissions in a second of audio."""
     transcript = Transcript(PIECES, frame_s=0.04)
     transcript.update(stable(*found))
-    return transcript.close(duration_s=1.0)[0]
+    transcript.complete()
+    return transcript.result(duration_s=1.0)
 
 
 def test_words_and_times() -> None:
@@ -46,11 +50,11 @@ def test_a_word_is_complete_when_the_next_begins() -> None:
     tokens = emissions(HE, LL, OH, THE)
     assert transcript.update(stable(*tokens[:2])) == ()
     assert transcript.text == "hell"
-    assert transcript.update(stable(*tokens[:3])) == ()
-    (word,) = transcript.update(stable(*tokens))
+    assert transcript.update(stable(tokens[2])) == ()
+    (word,) = transcript.update(stable(tokens[3]))
     assert word.text == "hello"
     assert transcript.text == "hello the"
-    assert [word.text for word in transcript.close(1.0)[1]] == ["the"]
+    assert [word.text for word in transcript.complete()] == ["the"]
 
 
 def test_only_stable_tokens_make_words_and_the_rest_may_still_change() -> None:
@@ -59,35 +63,64 @@ def test_only_stable_tokens_make_words_and_the_rest_may_still_change() -> None:
     guess, better = emissions(HE, LL, THE, RE), emissions(HE, OH, THE, S)
     assert transcript.update(Hypothesis(guess, stable=1)) == ()
     assert (transcript.text, transcript.stable_text) == ("hell there", "he")
-    assert transcript.update(Hypothesis(better, stable=1)) == ()
+    assert transcript.update(Hypothesis(better[1:], stable=0)) == ()
     assert (transcript.text, transcript.stable_text) == ("heo the's", "he")
-    (word,) = transcript.update(Hypothesis(better, stable=3))
+    (word,) = transcript.update(Hypothesis(better[1:], stable=2))
     assert word.text == "heo"
     assert (transcript.text, transcript.stable_text) == ("heo the's", "heo the")
-    transcript.update(Hypothesis(better[:3], stable=3))
+    transcript.update(Hypothesis([], stable=0))
     assert transcript.text == "heo the"
-    transcript.update(Hypothesis(better, stable=3))
-    result, last_words = transcript.close(1.0)
-    assert result == transcribe(*better)
-    assert last_words == result.words[1:]
+    transcript.update(Hypothesis(better[3:], stable=0))
+    last_words = transcript.complete()
+    assert transcript.result(1.0) == transcribe(*better)
+    assert last_words == transcript.result(1.0).words[1:]
 
 
-def test_an_hour_costs_an_update_no_more_than_a_minute() -> None:
-    """Only what is new is read of the hypothesis, however many tokens it holds."""
+def test_a_segment_ends_with_its_complete_words() -> None:
+    """The word that may still grow begins the next segment, with all its tokens and its time."""
+    transcript = Transcript(PIECES, frame_s=0.04)
+    tokens = emissions(HE, LL, OH, THE, RE)
+    transcript.update(Hypothesis(tokens, stable=4))
+    assert transcript.segment == Segment(silent_from=9, first_frame=0, has_whole_word=True)
+    assert [word.text for word in transcript.close_segment()] == ["hello"]
+    assert (transcript.text, transcript.stable_text) == ("there", "the")
+    assert transcript.whole_text == "hello there"
+    assert transcript.segment == Segment(silent_from=9, first_frame=6, has_whole_word=False)
+    transcript.update(stable(*tokens[4:]))
+    transcript.complete()
+    (there,) = transcript.close_segment()
+    assert (there.text, there.start_s) == ("there", 0.24)
+    assert (transcript.text, transcript.whole_text) == ("", "hello there")
+    assert transcript.segment == Segment(silent_from=9)
+    transcript.update(stable(*emissions(HE, start=50)))
+    assert transcript.segment == Segment(silent_from=51, first_frame=50)
+    transcript.complete()
+    assert transcript.result(3.0) == replace(
+        transcribe(*tokens, *emissions(HE, start=50)), duration_s=3.0
+    )
 
-    class Counting(list[Emission]):
-        read = 0
 
-        def __getitem__(self, index: slice) -> list[Emission]:
-            part = super().__getitem__(index)
-            self.read += len(part)
-            return part
+def test_a_segment_that_is_only_a_guess_so_far() -> None:
+    transcript = Transcript(PIECES, frame_s=0.04)
+    assert transcript.segment == Segment(silent_from=0)
+    transcript.update(Hypothesis(emissions(HE, LL, start=7), stable=0))
+    assert transcript.segment == Segment(silent_from=10, first_frame=7)
+    transcript.update(Hypothesis([], stable=0))
+    assert transcript.segment == Segment(silent_from=0)
 
-    transcript, tokens = Transcript(PIECES, frame_s=0.04), Counting()
-    for frame in range(0, 10_000, 2):
-        tokens += emissions(HE, start=frame)
-        transcript.update(Hypothesis(tokens, len(tokens)))
-    assert tokens.read == len(tokens)
+
+def test_an_hour_of_speech_is_held_in_half_a_megabyte() -> None:
+    tokens = emissions(HE, LL, OH, THE, RE)
+    transcript = Transcript(PIECES, frame_s=0.04)
+    tracemalloc.start()
+    try:
+        for _ in range(5000):  # 10 000 words in 25 000 tokens
+            transcript.update(stable(*tokens))
+            transcript.close_segment()
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown < 700_000
 
 
 def test_confidence_of_a_word_is_the_geometric_mean_of_its_tokens() -> None:
@@ -105,7 +138,7 @@ def test_a_first_piece_without_a_mark_still_begins_a_word() -> None:
 
 
 def test_nothing_recognised() -> None:
-    result, _ = Transcript(PIECES, frame_s=0.04).close(2.0)
+    result = Transcript(PIECES, frame_s=0.04).result(2.0)
     assert (result.text, result.words, result.tokens, result.confidence) == ("", (), (), 0.0)
     assert result.duration_s == 2.0
 
@@ -120,17 +153,21 @@ def test_stable_text_is_a_prefix_and_only_ever_grows(
     transcript = Transcript(PIECES, frame_s=0.04)
     found = emissions(*tokens)
     completed: list[Word] = []
+    taken = 0
     for ready, unstable in sorted(updates):
         before = transcript.stable_text
-        hypothesis = Hypothesis(found[: ready + unstable], min(ready, len(found)))
+        ready = min(ready, len(found))
+        hypothesis = Hypothesis(found[taken : ready + unstable], ready - taken)
         completed += transcript.update(hypothesis)
+        taken = ready
         assert transcript.stable_text.startswith(before)
         assert transcript.text.startswith(transcript.stable_text)
         so_far = Transcript(PIECES, frame_s=0.04)
-        so_far.update(stable(*hypothesis.emissions))
+        so_far.update(stable(*found[: ready + unstable]))
         assert transcript.text == so_far.text
-    completed += transcript.update(stable(*found))
-    result, last_words = transcript.close(1.0)
+    completed += transcript.update(stable(*found[taken:]))
+    last_words = transcript.complete()
+    result = transcript.result(1.0)
     assert result.text == transcript.text == " ".join(word.text for word in result.words)
     assert (*completed, *last_words) == result.words
     assert "".join(t.piece for t in result.tokens).replace("▁", "") == result.text.replace(" ", "")

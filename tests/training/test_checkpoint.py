@@ -1,5 +1,6 @@
 """A saved model comes back as it was, or the error says what is wrong with its files."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from asr.errors import ExportError
-from training.checkpoint import load_model, save_model, write_whole
+from training.checkpoint import TrainedModel, load_model, save_model, write_whole
 from training.model import ModelConfig, Transducer
 from training.tokenizer import Tokenizer, train_tokenizer
 
@@ -45,6 +46,21 @@ def test_a_model_comes_back(
         tolerance = 1e-3 if half else 0.0
         torch.testing.assert_close(value, expected[name], rtol=tolerance, atol=tolerance)
     assert torch.equal(loaded.encoder.feature_mean, model.encoder.feature_mean)
+
+
+def test_hours_heard_travel_with_the_weights(
+    model: Transducer, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    save_model(tmp_path, model, tokenizer, heard_hours=50.3)
+    assert TrainedModel.load(tmp_path).heard_hours == 50.3
+    weights = tmp_path / "model.safetensors"
+    with safe_open(weights, framework="pt") as file:
+        older = {"config": file.metadata()["config"]}
+    save_file(load_file(weights), weights, metadata=older)
+    assert math.isnan(TrainedModel.load(weights).heard_hours), "older files don't say"
+    save_file(load_file(weights), weights, metadata={**older, "heard_hours": "many"})
+    with pytest.raises(ExportError, match="heard_hours in its header is no number: 'many'"):
+        TrainedModel.load(tmp_path)
 
 
 def test_half_weights_take_half_the_room(

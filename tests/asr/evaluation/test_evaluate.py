@@ -10,17 +10,20 @@ import pytest
 
 from asr.audio import Blocks
 from asr.errors import AsrError, AudioError
-from asr.evaluation.envelope import Envelope, Machine, ModelIdentity
+from asr.evaluation.envelope import EvaluationEnvelope, Machine, ModelIdentity
 from asr.evaluation.evaluate import Evaluation, EvaluationReport, evaluate
 from asr.evaluation.manifest import Skipped, Utterance
 from asr.evaluation.meters import RtfMeter
 from asr.evaluation.wer import WordErrors
 from asr.features import Samples
 
-ENVELOPE = Envelope(
+ENVELOPE = EvaluationEnvelope(
     version="1.2.3",
+    commit=None,
+    command="asr eval a.jsonl",
     date="2026-01-01T00:00:00+00:00",
-    machine=Machine("Linux-x86_64", 2),
+    machine=Machine("Linux-x86_64", "a processor", 2, 2),
+    engine="onnxruntime 1.0",
     model=ModelIdentity("tiny", "ab12", 345),
     precision="int8",
     chunk_ms=320,
@@ -135,7 +138,12 @@ def test_report_as_json(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
     assert content["complete"] is True
     assert content["model"] == {"name": "tiny", "sha256": "ab12", "parameters": 345}
-    assert content["machine"] == {"platform": "Linux-x86_64", "cpus": 2}
+    assert content["machine"] == {
+        "platform": "Linux-x86_64",
+        "processor": "a processor",
+        "cpus": 2,
+        "usable_cpus": 2,
+    }
     keys = ("version", "date", "precision", "chunk_ms", "manifests", "split", "limit")
     assert [content[key] for key in keys] == [
         "1.2.3",

@@ -50,13 +50,23 @@ def test_rtf_counts_only_what_is_inside() -> None:
     assert meter.rtf == 0.25
 
 
+def test_waiting_is_no_cpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu_times = iter([5.0, 5.5])
+    monkeypatch.setattr(meters.time, "thread_time", lambda: next(cpu_times))
+    wall_times = iter([0.0, 2.0])
+    meter = RtfMeter(clock=lambda: next(wall_times))
+    with meter.computing():
+        pass
+    assert (meter.compute_s, meter.cpu_s) == (2.0, 0.5)
+
+
 def test_meters_add_up() -> None:
     total = RtfMeter()
     for compute_s, audio_s in ((0.5, 4.0), (1.0, 2.0)):
         meter = RtfMeter()
-        meter.compute_s, meter.audio_s = compute_s, audio_s
+        meter.compute_s, meter.cpu_s, meter.audio_s = compute_s, compute_s / 2, audio_s
         total.add(meter)
-    assert (total.compute_s, total.audio_s, total.rtf) == (1.5, 6.0, 0.25)
+    assert (total.compute_s, total.cpu_s, total.audio_s, total.rtf) == (1.5, 0.75, 6.0, 0.25)
 
 
 def test_rtf_counts_computation_that_failed() -> None:

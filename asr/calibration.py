@@ -1,0 +1,287 @@
+"""What a model costs on this machine, and whether a budget can be held with that.
+
+The first stream with a budget measures every operating point, in a fraction of a second. The result
+is kept in a profile, `~/.cache/earshot/profile-KEY.json` (or under `$XDG_CACHE_HOME`), for the same
+bundle, engine and machine. A damaged profile is made again; where none can be written, that is said
+once and every process measures for itself. No budget is refused by a profile from a file: it may be
+of a bad minute, so it is made again first.
+"""
+
+import hashlib
+import json
+import math
+import os
+import platform
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from asr.budget import Budget, OperatingPoint
+from asr.bundle import MANIFEST_NAME, Bundle, file_entry
+from asr.engines import Engine
+from asr.errors import BudgetError
+from asr.features import SAMPLE_RATE
+from asr.governor import DOWN_AT
+from asr.memory import resident_mb
+from asr.schema import SchemaError, check_keys, is_finite
+from asr.stream import Stream
+
+PROFILE_VERSION = 1
+
+TOKENS_PER_S = 10.0
+"""Of fast speech. Noise makes a model emit next to nothing, so their cost is added."""
+
+_REPEATS = 3  # the quickest counts: what else runs can only add
+_SHORTEST_S = 0.96  # of audio in a measurement
+_OVERLAP_S = 0.06  # what the last chunk needs of the audio behind it, and a little
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a model costs on a machine that does nothing else."""
+
+    rtf: Mapping[OperatingPoint, float]  # best point first
+    growth_mb: float  # what streams add at most to the memory of the loaded model
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileKey:
+    """What a profile holds for."""
+
+    bundle: str  # sha256 of its bundle.json, which has those of all its files
+    precision: str
+    threads: int
+    engine: str
+    cpu: str
+    cores: int  # that this process may use
+
+
+class Admission:
+    """Decides on budgets, for one model that this process has loaded."""
+
+    def __init__(
+        self,
+        key: Callable[[], ProfileKey],
+        engine: Engine,
+        open_stream: Callable[[OperatingPoint], Stream],
+        points: Sequence[OperatingPoint],
+    ) -> None:
+        """`key` says what the profile is kept for; the rest is as for `calibrate`."""
+        self._key = key
+        self._calibrate = lambda: calibrate(engine, open_stream, points)
+        self._points = points
+        self._profile: Profile | None = None
+        self._measured = False  # by this process
+        self._lock = Lock()  # two that measure at once would measure each other
+
+    def admit(
+        self, budget: Budget, preferred: OperatingPoint
+    ) -> tuple[OperatingPoint, Mapping[OperatingPoint, float]]:
+        """Return the point to start at, as the function `admit` does, and what each point costs."""
+        with self._lock:
+            profile = self._profile or read_profile(self._key(), self._points) or self._measure()
+            try:
+                start = admit(budget, profile, preferred, resident_mb())
+            except BudgetError:
+                if self._measured:
+                    raise
+                profile = self._measure()
+                start = admit(budget, profile, preferred, resident_mb())
+            self._profile = profile
+            return start, profile.rtf
+
+    def _measure(self) -> Profile:
+        self._profile, self._measured = self._calibrate(), True
+        write_profile(self._key(), self._profile)
+        return self._profile
+
+
+def calibrate(
+    engine: Engine,
+    open_stream: Callable[[OperatingPoint], Stream],
+    points: Sequence[OperatingPoint],
+) -> Profile:
+    """Measure the points, best first. `open_stream` opens one without a budget."""
+    before_mb = resident_mb()
+    emission_s = _emission_s(engine)
+    rtf = {
+        point: min(_stream_rtf(open_stream(point), point) for _ in range(_REPEATS))
+        + TOKENS_PER_S * emission_s
+        for point in points
+    }
+    return Profile(rtf, max(0.0, resident_mb() - before_mb))
+
+
+def admit(
+    budget: Budget, profile: Profile, preferred: OperatingPoint, held_mb: float
+) -> OperatingPoint:
+    """Return the point to start at: the one nearest to `preferred` that fits.
+
+    `held_mb` is the resident memory of this process, with the model loaded.
+
+    Raises BudgetError where none fits; it states what would.
+    """
+    needed_mb = held_mb + profile.growth_mb
+    if budget.memory_mb is not None and needed_mb > budget.memory_mb:
+        raise BudgetError(
+            f"memory_mb={budget.memory_mb:g} can't be held: this process holds {held_mb:.0f} MB "
+            f"with the model loaded, and a stream adds up to {profile.growth_mb:.0f}; "
+            f"ask for {math.ceil(needed_mb)} or more"
+        )
+    points = list(profile.rtf)
+    quick = [point for point in points if _latency_ms(profile, point) <= _or_inf(budget.latency_ms)]
+    cheap = [point for point in points if _is_cheap(profile, point, _or_inf(budget.rtf))]
+    fitting = [point for point in quick if point in cheap]
+    if fitting:
+        return min(fitting, key=lambda point: abs(points.index(point) - points.index(preferred)))
+    lowest, quickest = points[-1], points[0]
+    if not cheap:
+        needed = _round_up(profile.rtf[lowest])
+        raise BudgetError(
+            f"rtf={budget.rtf:g} can't be held: the lowest operating point, chunks of {lowest}, "
+            f"needs {needed:g} on this machine; ask for that or more"
+        )
+    if not quick:
+        needed = math.ceil(_latency_ms(profile, quickest))
+        raise BudgetError(
+            f"latency_ms={budget.latency_ms:g} can't be held: the quickest operating point, chunks "
+            f"of {quickest}, needs {needed} on this machine; ask for that or more"
+        )
+    rtf = _round_up(profile.rtf[quick[-1]] / DOWN_AT)
+    raise BudgetError(
+        f"rtf={budget.rtf:g} and latency_ms={budget.latency_ms:g} can't be held together: on this "
+        f"machine such a latency needs rtf={rtf:g}, and such an rtf needs "
+        f"latency_ms={math.ceil(_latency_ms(profile, cheap[0]))}; ask for one of these, or more"
+    )
+
+
+def profile_key(bundle: Bundle, precision: str, threads: int) -> ProfileKey:
+    """Return what identifies the profile of a bundle on this machine."""
+    engine = bundle.graphs(precision).engine
+    if engine == "onnx":
+        engine = f"onnxruntime {metadata.version('onnxruntime')}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return ProfileKey(
+        bundle=file_entry(bundle.path / MANIFEST_NAME).sha256,
+        precision=precision,
+        threads=threads,
+        engine=engine,
+        cpu=_cpu_name(),
+        cores=cores or 1,
+    )
+
+
+def read_profile(key: ProfileKey, points: Sequence[OperatingPoint]) -> Profile | None:
+    """Return the profile that is kept for `key`, with these points; None if there is none, or a
+    damaged one, or one of another version."""
+    try:
+        content = json.loads(_path(key).read_text(encoding="utf-8"))
+        check_keys(content, ["version", "key", "rtf", "growth_mb"], where="")
+        if content["version"] != PROFILE_VERSION or content["key"] != asdict(key):
+            return None
+        check_keys(content["rtf"], [str(point.chunk_ms) for point in points], where="rtf")
+    except (OSError, ValueError, RecursionError, SchemaError):
+        return None
+    rtf, growth_mb = content["rtf"], content["growth_mb"]
+    if not all(is_finite(value) and value >= 0 for value in (*rtf.values(), growth_mb)):
+        return None
+    if not all(rtf.values()):
+        return None
+    return Profile({point: float(rtf[str(point.chunk_ms)]) for point in points}, float(growth_mb))
+
+
+def write_profile(key: ProfileKey, profile: Profile) -> None:
+    """Keep a profile. Where that can't be, say so once and go on."""
+    path = _path(key)
+    content = {
+        "version": PROFILE_VERSION,
+        "key": asdict(key),
+        "rtf": {str(point.chunk_ms): rtf for point, rtf in profile.rtf.items()},
+        "growth_mb": profile.growth_mb,
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all: several processes may start at once.
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=".profile-", delete=False, encoding="utf-8"
+        ) as file:
+            json.dump(content, file, indent=1)
+        os.replace(file.name, path)
+    except OSError as error:
+        warnings.warn(
+            f"the profile of this machine can't be kept in {path.parent} ({error.strerror}), so "
+            "each process measures for itself; set XDG_CACHE_HOME to a directory for caches",
+            stacklevel=2,
+        )
+
+
+def _stream_rtf(stream: Stream, point: OperatingPoint) -> float:
+    """Return compute time over audio time of some chunks of noise."""
+    chunk_s = point.chunk_ms / 1000
+    chunks = max(1, math.ceil(_SHORTEST_S / chunk_s))
+    noise = np.random.default_rng(0).standard_normal(
+        round(SAMPLE_RATE * (chunks * chunk_s + _OVERLAP_S)), dtype=np.float32
+    )
+    stream.accept(0.05 * noise.clip(-10, 10))
+    return stream.meter.compute_s / (chunks * chunk_s)
+
+
+def _emission_s(engine: Engine) -> float:
+    """Return what one more token costs: the predictor, and joining the rest of a chunk again."""
+    frames = engine.predict(np.zeros((8, 2), dtype=np.int64))  # of the shape of encoder frames
+    quickest = math.inf
+    for token in range(2 + _REPEATS):
+        started = time.perf_counter()
+        engine.join(frames, engine.predict(np.array([[0, token]], dtype=np.int64)))
+        quickest = min(quickest, time.perf_counter() - started)
+    return quickest
+
+
+def _latency_ms(profile: Profile, point: OperatingPoint) -> float:
+    return point.chunk_ms * (1 + profile.rtf[point])
+
+
+def _is_cheap(profile: Profile, point: OperatingPoint, limit: float) -> bool:
+    """Whether a point holds an RTF: below the lowest there is nothing to move to, so it need not
+    keep clear of its limit."""
+    is_lowest = point == list(profile.rtf)[-1]
+    return profile.rtf[point] <= (limit if is_lowest else DOWN_AT * limit)
+
+
+def _or_inf(limit: float | None) -> float:
+    return math.inf if limit is None else limit
+
+
+def _round_up(value: float) -> float:
+    """Round up to two digits."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.ceil(value / unit) * unit:.2g}")
+
+
+def _path(key: ProfileKey) -> Path:
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    except RuntimeError:  # a user without a home, as in some containers
+        home = tempfile.gettempdir()
+    digest = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode()).hexdigest()
+    return Path(home) / "earshot" / f"profile-{digest[:16]}.json"
+
+
+def _cpu_name() -> str:
+    """Return the processor's name as Linux tells it, else what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    # x86 has a name; Arm has numbers of the maker and the design.
+    names = ("model name", "CPU implementer", "CPU part")
+    found = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
+    known = [found[name] for name in names if name in found]
+    return " ".join([platform.machine(), *known])

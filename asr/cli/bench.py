@@ -1,0 +1,289 @@
+"""`asr bench`: what a model does on this machine."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import asr
+from asr.cli.options import (
+    EXIT_INTERRUPTED,
+    BudgetRtf,
+    ChunkMs,
+    Model,
+    Precision,
+    check_destination,
+)
+from asr.errors import AsrError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from asr.evaluation.stress import Progress, StressReport
+    from asr.results import Moved, Overrun
+
+_SAMPLES = Path("data/samples/manifest.jsonl")  # in the repository; the package is without them
+_PLOT_FORMATS = (".png", ".svg", ".pdf")
+_BUDGET_FACTOR = 1.3
+
+_EXIT_BROKEN = 1
+
+
+def bench_command(
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[MANIFEST.jsonl or FILE]...",
+            help="What to play, in a loop; default: the samples of the repository.",
+        ),
+    ] = None,
+    stress: Annotated[
+        bool,
+        typer.Option("--stress", help="Hold a budget in real time, beside processes that compute."),
+    ] = False,
+    seconds: Annotated[
+        float, typer.Option(min=1, metavar="S", help="Length of the run with the budget.")
+    ] = 180,
+    probe_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            metavar="S",
+            help="How long each operating point runs before it, without a budget.",
+        ),
+    ] = 30,
+    budget_rtf: BudgetRtf = None,
+    budget_factor: Annotated[
+        float | None,
+        typer.Option(
+            metavar="F",
+            help="Instead of --budget-rtf: F times what the cheapest operating point needs beside "
+            f"the hogs; default: {_BUDGET_FACTOR}.",
+        ),
+    ] = None,
+    hogs: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Processes that compute; default: one per CPU."),
+    ] = None,
+    model: Model = None,
+    precision: Precision = "int8",
+    chunk_ms: ChunkMs = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.json", help="Write all figures to this JSON file."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.png", help="Draw RTF, operating point and queue over time."),
+    ] = None,
+) -> None:
+    """Measure what a model does on this machine.
+
+    --stress plays recordings in real time beside processes that keep the CPUs busy: first to each
+    operating point without a budget, then to a stream with one. Exit code 0: nothing was lost and
+    the last minute was within the budget; 1: that was not so. Ctrl-C ends it early: what was
+    measured is reported, marked as incomplete.
+    """
+    if not stress:
+        raise AsrError("nothing to measure was named; expected --stress: a budget under load")
+    if budget_rtf is not None and budget_factor is not None:
+        raise AsrError("both --budget-rtf and --budget-factor; expected one of them")
+    # Imported here, as everything heavy below, so that the other commands start fast.
+    from rich.console import Console
+
+    from asr.evaluation.envelope import describe_run, write_result
+    from asr.evaluation.playback import read_recordings
+    from asr.evaluation.stress import StressPlan, run_stress
+
+    plan = StressPlan(
+        seconds=seconds,
+        probe_s=probe_seconds,
+        hogs=_usable_cpus() if hogs is None else hogs,
+        budget_rtf=budget_rtf,
+        budget_factor=_BUDGET_FACTOR if budget_factor is None else budget_factor,
+    )
+    if report is not None:
+        check_destination("--report", report)
+    if plot is not None:
+        _check_plot(plot)
+    sources = sources or [_samples()]
+    recordings = read_recordings(sources)
+    recognizer = asr.load(model, precision=precision, chunk_ms=chunk_ms)
+    envelope = describe_run(recognizer)
+    console = Console(stderr=True)
+    with _stop_on_signals() as stopped, _progress(console) as watch:
+        result = run_stress(recognizer, recordings, plan, watch=watch, stopped=stopped)
+    Console().print(_ladder(result), *_run_facts(result))
+    if report is not None:
+        write_result(report, result.to_dict(envelope, [str(source) for source in sources]))
+    if plot is not None and result.governed is not None:
+        from asr.evaluation.stress_plot import write_plot
+
+        write_plot(result, plot)
+    _conclude(result, console)
+
+
+def _usable_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _samples() -> Path:
+    path = Path(asr.__file__).parents[1] / _SAMPLES
+    if not path.is_file():
+        raise AsrError(
+            "an installed package has no recordings; name some: a MANIFEST.jsonl, or audio files"
+        )
+    return path
+
+
+def _check_plot(plot: Path) -> None:
+    """Raise AsrError if it can't be drawn: better now than at the end."""
+    check_destination("--plot", plot)
+    if plot.suffix not in _PLOT_FORMATS:
+        raise AsrError(f"--plot {plot}: expected a name that ends in {', '.join(_PLOT_FORMATS)}")
+    if find_spec("matplotlib") is None:
+        raise AsrError("--plot needs matplotlib: pip install 'earshot-asr[eval]'")
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Make the first Ctrl-C or SIGTERM a wish to stop, which is asked for; the next one stops."""
+    received: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    heeded = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) != signal.SIG_IGN]
+    before = {number: signal.signal(number, receive) for number in heeded}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(console: "Console") -> Iterator[Callable[["Progress"], None]]:
+    """Show where a measurement stands, in a line that changes."""
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as ProgressBar
+
+    # Drawn once a second by who measures: a thread that draws ten times a second would cost more
+    # than the stream, and be in its figures.
+    bar = ProgressBar(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[figures]}"),
+        console=console,
+        auto_refresh=False,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("calibrating", total=None, figures="")
+        bar.refresh()
+
+        def watch(progress: "Progress") -> None:
+            bar.update(
+                task,
+                description=progress.section,
+                total=progress.seconds,
+                completed=progress.sample.t,
+                figures=_figures(progress),
+            )
+            bar.refresh()
+
+        yield watch
+
+
+def _figures(progress: "Progress") -> str:
+    sample = progress.sample
+    rtf = "" if sample.rtf is None else f"rtf {sample.rtf:.4f}"
+    if progress.budget_rtf is not None:
+        rtf += f" of {progress.budget_rtf:.4f}"
+    return f"{rtf}  {sample.point or ''}  queue {sample.queue_s:.1f} s  {sample.resident_mb:.0f} MB"
+
+
+def _ladder(report: "StressReport") -> "Table":
+    """The operating points, best first."""
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("operating point")
+    for column in ("RTF idle", "RTF under load", "used for"):
+        table.add_column(column, justify="right")
+    run = report.governed
+    used_s = {item.point: item.audio_s for item in run.report.points} if run else {}
+    for point, idle_rtf in report.calibrated.items():
+        loaded = f"{report.measured[point]:.4f}" if point in report.measured else ""
+        used = f"{used_s[point]:.1f} s" if point in used_s else ""
+        table.add_row(str(point), f"{idle_rtf:.4f}", loaded, used)
+    return table
+
+
+def _run_facts(report: "StressReport") -> list["str | Table"]:
+    """What the run with the budget came to: its decisions in the order of time, and its figures."""
+    from rich.table import Table
+
+    from asr.supervisor import describe
+
+    run = report.governed
+    if run is None or report.budget_rtf is None:
+        return []
+    facts = run.report
+    events: list["Moved | Overrun"] = [*facts.moves, *facts.overruns]
+    events.sort(key=lambda event: event.time_s)
+    table = Table(show_header=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    errors = run.word_errors()
+    for name, value in [
+        ("budget RTF", f"{report.budget_rtf:.4f}{_where_from(report)}"),
+        ("RTF of the last minute", f"{facts.rtf_last_min:.4f}"),
+        ("RTF of all", f"{facts.rtf:.4f}"),
+        ("audio", f"{facts.audio_s:.1f} s{'' if report.complete else ' (interrupted)'}"),
+        ("audio lost", f"{facts.lost_audio_s:.1f} s"),
+        ("longest queue", f"{facts.max_queue_s:.1f} s"),
+        ("latency, p95 at the end", f"{facts.latency_p95_ms:.0f} ms"),
+        ("moves", f"{len(facts.moves)}"),
+        ("overruns", f"{len(facts.overruns)}"),
+        ("peak memory", f"{facts.peak_memory_mb:.0f} MB"),
+        ("WER", f"{errors.rate:.1%} of {errors.words} words" if errors else "no texts known"),
+    ]:
+        table.add_row(name, value)
+    return [*map(describe, events), table]
+
+
+def _where_from(report: "StressReport") -> str:
+    if report.plan.budget_rtf is not None:
+        return ""
+    lowest, rtf = next(iter(report.measured.items()))
+    return f" ({report.plan.budget_factor:g} x {rtf:.4f} of {lowest})"
+
+
+def _conclude(report: "StressReport", console: "Console") -> None:
+    """Say whether the promises were kept, and exit accordingly."""
+    for line in report.broken:
+        console.print(f"broken: {line}", style="red", highlight=False, soft_wrap=True)
+    if not report.complete:
+        console.print("interrupted: the figures are of a part only", style="yellow")
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if report.broken:
+        raise typer.Exit(_EXIT_BROKEN)
+    console.print("kept: no audio lost, the last minute within the budget", style="green")
+    best_rtf, budget_rtf = report.ungoverned_rtf, report.budget_rtf
+    if best_rtf is not None and budget_rtf is not None and best_rtf <= budget_rtf:
+        console.print(
+            f"The best point alone stays within it too ({best_rtf:.4f}): a smaller budget or more "
+            "--hogs would say more.",
+            style="yellow",
+            soft_wrap=True,
+        )

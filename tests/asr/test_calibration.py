@@ -1,0 +1,187 @@
+"""What fits is admitted at the right point, what doesn't is refused with what would; profiles are
+kept, and never believed when damaged."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import asr
+import asr.calibration as calibration
+from asr.budget import CHUNKS_MS, Budget, OperatingPoint
+from asr.calibration import (
+    Admission,
+    Profile,
+    ProfileKey,
+    admit,
+    calibrate,
+    read_profile,
+    write_profile,
+)
+from asr.errors import BudgetError
+from tests.asr.fake_engine import BurstEngine
+
+POINTS = [OperatingPoint(ms) for ms in CHUNKS_MS]
+PROFILE = Profile(dict(zip(POINTS, [0.1, 0.05, 0.03, 0.02, 0.015], strict=True)), growth_mb=4.0)
+KEY = ProfileKey("sha", "int8", 1, "onnxruntime 1", "cpu", 2)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "earshot"
+
+
+@pytest.mark.parametrize(
+    ("budget", "preferred", "expected"),
+    [
+        (Budget(), 320, 320),
+        (Budget(rtf=0.5), 160, 160),
+        (Budget(rtf=0.5), 320, 320),
+        (Budget(rtf=0.05), 320, 640),  # 320 ms would be at its limit
+        (Budget(rtf=0.06), 320, 320),
+        (Budget(rtf=0.0155), 160, 2560),  # the lowest may be
+        (Budget(latency_ms=330), 320, 160),
+        (Budget(latency_ms=340), 320, 320),
+        (Budget(latency_ms=340), 1280, 320),
+        (Budget(rtf=0.04, latency_ms=700), 160, 640),
+        (Budget(memory_mb=104), 320, 320),
+    ],
+)
+def test_the_point_nearest_to_the_wish_that_fits(
+    budget: Budget, preferred: int, expected: int
+) -> None:
+    point = admit(budget, PROFILE, OperatingPoint(preferred), held_mb=100)
+    assert point == OperatingPoint(expected)
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        (Budget(rtf=0.01), "rtf=0.01 can't be held: .* chunks of 2560 ms, needs 0.015"),
+        (Budget(memory_mb=60), "holds 100 MB .* adds up to 4; ask for 104 or more"),
+        (Budget(latency_ms=100), "chunks of 160 ms, needs 176"),
+        (Budget(rtf=0.04, latency_ms=200), "needs rtf=0.12, and such an rtf needs latency_ms=660"),
+    ],
+)
+def test_a_refusal_states_what_would_fit(budget: Budget, message: str) -> None:
+    with pytest.raises(BudgetError, match=message) as refused:
+        admit(budget, PROFILE, OperatingPoint(320), held_mb=100)
+    # Whoever asks for what the message names gets it.
+    stated = dict(re.findall(r"(rtf|latency_ms)=([\d.]+)(?=,|;)", str(refused.value)))
+    stated |= {"memory_mb": "104"} if budget.memory_mb else {}
+    for name, value in stated.items():
+        enough = {"rtf": budget.rtf, "latency_ms": budget.latency_ms, name: float(value)}
+        admit(Budget(**enough), PROFILE, OperatingPoint(320), held_mb=100)
+
+
+def test_a_profile_is_kept(cache: Path) -> None:
+    assert read_profile(KEY, POINTS) is None
+    write_profile(KEY, PROFILE)
+    assert read_profile(KEY, POINTS) == PROFILE
+    assert len(list(cache.iterdir())) == 1, "a temporary file was left"
+
+
+@pytest.mark.parametrize("other", [{"bundle": "other"}, {"threads": 2}, {"cpu": "slower"}])
+def test_a_profile_of_something_else_is_not_used(other: dict) -> None:
+    write_profile(KEY, PROFILE)
+    assert read_profile(ProfileKey(**{**vars_of(KEY), **other}), POINTS) is None
+
+
+def vars_of(key: ProfileKey) -> dict:
+    return {name: getattr(key, name) for name in ProfileKey.__dataclass_fields__}
+
+
+DAMAGES: list[Callable[[dict], object]] = [
+    lambda content: "",
+    lambda content: "[]",
+    lambda content: json.dumps(content)[:-5],
+    lambda content: json.dumps({**content, "version": 0}),
+    lambda content: json.dumps({**content, "extra": 1}),
+    lambda content: json.dumps({**content, "growth_mb": None}),
+    lambda content: json.dumps({**content, "growth_mb": math.nan}),
+    lambda content: json.dumps({**content, "rtf": {}}),
+    lambda content: json.dumps({**content, "rtf": {**content["rtf"], "160": 0}}),
+    lambda content: json.dumps({**content, "rtf": {**content["rtf"], "160": "fast"}}),
+    lambda content: json.dumps({**content, "key": {**content["key"], "cpu": "slower"}}),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_profile_is_none(cache: Path, damage: Callable[[dict], str]) -> None:
+    write_profile(KEY, PROFILE)
+    (path,) = cache.iterdir()
+    path.write_text(damage(json.loads(path.read_text())))
+    assert read_profile(KEY, POINTS) is None
+
+
+def test_where_no_profile_can_be_kept_that_is_said(cache: Path) -> None:
+    cache.write_text("a file where the directory should be")
+    with pytest.warns(UserWarning, match="can't be kept in .*; set XDG_CACHE_HOME"):
+        write_profile(KEY, PROFILE)
+
+
+def test_a_refusal_is_never_from_a_kept_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be of a bad minute: it is measured again, once."""
+    slow = Profile({point: 10 * rtf for point, rtf in PROFILE.rtf.items()}, 4.0)
+    write_profile(KEY, slow)
+    measured: Iterator[Profile] = iter([PROFILE])
+    monkeypatch.setattr(calibration, "calibrate", lambda *_: next(measured))
+    admission = Admission(lambda: KEY, BurstEngine(), lambda _: None, POINTS)
+    start, costs = admission.admit(Budget(rtf=0.06), OperatingPoint(320))
+    assert (start, costs) == (OperatingPoint(320), PROFILE.rtf)
+    assert read_profile(KEY, POINTS) == PROFILE
+    with pytest.raises(BudgetError):
+        admission.admit(Budget(rtf=0.001), OperatingPoint(320))
+
+
+def test_every_point_is_measured_once_for_all_streams(tiny_bundle: Path, cache: Path) -> None:
+    recognizer = asr.load(tiny_bundle, chunk_ms=200)
+    stream = recognizer.stream(budget=Budget(rtf=1000))
+    assert stream.chunk_frames == 5
+    assert [point.chunk_ms for point in stream.report().ladder] == [200, 320, 640, 1280, 2560]
+    (path,) = cache.iterdir()
+    content = json.loads(path.read_text())
+    assert content["rtf"].keys() == {"160", "200", "320", "640", "1280", "2560"}
+    assert all(rtf > 0 for rtf in content["rtf"].values())
+    changed = path.stat().st_mtime_ns
+    recognizer.stream(budget=Budget(latency_ms=5000))
+    asr.load(tiny_bundle, chunk_ms=200).stream(budget=Budget(rtf=1000))
+    assert path.stat().st_mtime_ns == changed
+
+
+def test_a_latency_budget_starts_at_a_smaller_chunk(tiny_bundle: Path) -> None:
+    stream = asr.load(tiny_bundle).stream(budget=Budget(latency_ms=319))
+    assert stream.chunk_frames == 4
+    assert stream.report().ladder[0] == OperatingPoint(160)
+
+
+def test_streams_without_a_budget_measure_nothing(tiny_bundle: Path, cache: Path) -> None:
+    asr.load(tiny_bundle).stream()
+    assert not cache.exists()
+
+
+def test_what_can_not_be_held_is_refused(tiny_bundle: Path) -> None:
+    recognizer = asr.load(tiny_bundle)
+    with pytest.raises(asr.BudgetError, match="memory_mb=5 can't be held"):
+        recognizer.stream(budget=Budget(memory_mb=5))
+    with pytest.raises(asr.BudgetError, match="rtf=1e-09 can't be held"):
+        recognizer.stream(budget=Budget(rtf=1e-9))
+
+
+def test_calibration_gives_each_point_a_cost(tiny_bundle: Path) -> None:
+    recognizer = asr.load(tiny_bundle)
+    opened = []
+
+    def open_stream(point: OperatingPoint) -> asr.Stream:
+        opened.append(point)
+        return recognizer.stream()
+
+    profile = calibrate(recognizer._engine, open_stream, POINTS)
+    assert list(profile.rtf) == POINTS
+    assert all(rtf > 0 for rtf in profile.rtf.values())
+    assert profile.growth_mb >= 0
+    assert set(opened) == set(POINTS)

@@ -1,0 +1,298 @@
+"""The governor's guarantees, on a clock of fake audio: it reaches a point that holds, in bounded
+time, in both directions, and never oscillates."""
+
+import math
+from collections.abc import Callable
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.budget import CHUNKS_MS, Budget, OperatingPoint, ladder
+from asr.errors import AsrError
+from asr.governor import (
+    DOWN_AT,
+    MAX_WAIT_S,
+    OVERRUN_EVERY_S,
+    SETTLE_CHUNKS,
+    SETTLE_S,
+    TRIAL_S,
+    UP_AT,
+    WAIT_S,
+    WINDOW_S,
+    Governor,
+    Measurement,
+)
+from asr.results import Moved, Overrun
+
+LADDER = ladder(OperatingPoint(CHUNKS_MS[0]))
+COSTS = dict(zip(LADDER, [0.015, 0.006, 0.004, 0.0029, 0.0025], strict=True))
+BEST, LOWEST = LADDER[0], LADDER[-1]
+
+Load = Callable[[float, OperatingPoint], float]
+"""The RTF at a time, at an operating point."""
+
+
+class Run:
+    """A stream of fake audio under a governor."""
+
+    def __init__(self, governor: Governor) -> None:
+        self.governor = governor
+        self.time_s = 0.0
+        self.moves: list[Moved] = []
+        self.overruns: list[Overrun] = []
+
+    def chunk(self, rtf: float, queued_s: float = 0.0) -> None:
+        point = self.governor.point
+        audio_s = point.chunk_ms / 1000
+        self.time_s += audio_s
+        decision = self.governor.observe(
+            Measurement(self.time_s, point, audio_s, rtf * audio_s, queued_s)
+        )
+        if isinstance(decision, Moved):
+            self.moves.append(decision)
+            assert (decision.from_point, decision.to_point) == (point, self.governor.point)
+        elif decision is not None:
+            self.overruns.append(decision)
+
+    def until(self, time_s: float, load: Load) -> None:
+        while self.time_s < time_s:
+            self.chunk(load(self.time_s, self.governor.point))
+
+
+def scaled(factor: float) -> Load:
+    return lambda time_s, point: factor * COSTS[point]
+
+
+def settling_s(point: OperatingPoint) -> float:
+    """The longest that a point is held under overload: until it is judged, and a chunk."""
+    chunk_s = point.chunk_ms / 1000
+    return max(math.ceil(SETTLE_S / chunk_s), SETTLE_CHUNKS) * chunk_s + chunk_s
+
+
+RATIOS = st.floats(0.01, 100)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    calm_s=st.floats(0, 60),
+    calm=st.lists(st.floats(0, 2), min_size=5, max_size=5),
+    over=st.lists(st.floats(1.001, 50), min_size=5, max_size=5),
+    start=st.sampled_from(LADDER),
+)
+def test_overload_reaches_the_lowest_point_in_bounded_time(
+    calm_s: float, calm: list[float], over: list[float], start: OperatingPoint
+) -> None:
+    """Whatever it cost before, and however unlike the calibration the overload is."""
+    limit = 0.05
+    run = Run(Governor(Budget(rtf=limit), COSTS, start))
+    run.until(calm_s, lambda _, point: limit * calm[LADDER.index(point)])
+    bound_s = WINDOW_S + sum(map(settling_s, LADDER))
+    run.until(run.time_s + bound_s, lambda _, point: limit * over[LADDER.index(point)])
+    assert run.governor.point == LOWEST
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    factor=st.floats(0.001, 1000),
+    start=st.sampled_from(LADDER),
+    seed=st.integers(0, 2**32),
+)
+def test_a_constant_load_settles_and_never_moves_again(
+    factor: float, start: OperatingPoint, seed: int
+) -> None:
+    noise = Random(seed)
+    run = Run(Governor(Budget(rtf=0.05), COSTS, start))
+    run.until(1200, lambda _, point: factor * COSTS[point] * noise.uniform(0.9, 1.1))
+    assert len(run.moves) <= len(LADDER) - 1
+    directions = {move.to_point > move.from_point for move in run.moves}
+    assert len(directions) <= 1, "it went one way and came back"
+
+
+def most_moves(seconds: float) -> float:
+    return (len(LADDER) - 1) * (12 + 4 * seconds / TRIAL_S)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    ratios=st.lists(RATIOS, min_size=5, max_size=5),
+    jitter=st.floats(0, 0.9),
+    seed=st.integers(0, 2**32),
+)
+def test_no_load_makes_it_oscillate(ratios: list[float], jitter: float, seed: int) -> None:
+    """Each point costs what it likes, dearer below than above for all we know."""
+    noise = Random(seed)
+    run = Run(Governor(Budget(rtf=0.05), COSTS))
+    run.until(
+        1200,
+        lambda _, point: 0.05 * ratios[LADDER.index(point)] * noise.uniform(1 - jitter, 1 + jitter),
+    )
+    assert len(run.moves) <= most_moves(1200)
+
+
+@pytest.mark.parametrize("hold_s", [0.0, 2.5, 30.0, TRIAL_S - 1, TRIAL_S + 1])
+@pytest.mark.parametrize("rest", [1, 3])
+def test_an_adversary_can_not_make_it_oscillate(hold_s: float, rest: int) -> None:
+    """The load vanishes whenever the governor is low, and comes back when it has climbed."""
+    run = Run(Governor(Budget(rtf=0.05), COSTS))
+    since = 0.0
+    for _ in range(20_000):
+        low = LADDER.index(run.governor.point) >= rest
+        since = run.time_s if low else since
+        run.chunk(0.5 if not low and run.time_s - since >= hold_s else 1e-5)
+    assert 4 < len(run.moves) <= most_moves(run.time_s)
+
+
+def test_a_failed_try_goes_back_and_waits_twice_as_long() -> None:
+    """The point above looks cheap and isn't: it is tried ever more rarely, and left at once."""
+    above, here = LADDER[1], LADDER[2]
+    costs = {above: 0.004, here: 0.004}
+    run = Run(Governor(Budget(rtf=0.05), costs, start=here))
+    run.until(1000, lambda _, point: 0.2 if point == above else 0.01)
+    ups = [move.time_s for move in run.moves if move.to_point == above]
+    downs = [move.time_s for move in run.moves if move.to_point == here]
+    assert [move.to_point for move in run.moves[:4]] == [above, here, above, here]
+    waits = [up - down for up, down in zip(ups[1:], downs, strict=False)]
+    assert waits[:4] == pytest.approx([20, 40, 80, 160], abs=0.7)
+    assert waits[4:] == pytest.approx([MAX_WAIT_S] * len(waits[4:]), abs=0.7)
+    stays = [down - up for up, down in zip(ups, downs, strict=False)]
+    assert max(stays) <= settling_s(above)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    loads=st.lists(
+        st.tuples(st.floats(1, 60), st.lists(RATIOS, min_size=5, max_size=5)), max_size=8
+    ),
+    start=st.sampled_from(LADDER),
+    idle=st.floats(0.001, UP_AT * 0.999),
+)
+def test_the_best_point_is_reached_again_in_bounded_time(
+    loads: list[tuple[float, list[float]]], start: OperatingPoint, idle: float
+) -> None:
+    limit = 0.05
+    run = Run(Governor(Budget(rtf=limit), COSTS, start))
+    for seconds, ratios in loads:
+        run.until(run.time_s + seconds, lambda _, point, r=ratios: limit * r[LADDER.index(point)])
+    bound_s = MAX_WAIT_S + WAIT_S * len(LADDER) + sum(point.chunk_ms for point in LADDER) / 1000
+    run.until(run.time_s + bound_s, scaled(idle * limit / COSTS[BEST]))
+    assert run.governor.point == BEST
+
+
+def test_the_first_point_that_should_hold_is_taken_at_once() -> None:
+    """Not one rung after the other: a load five times as high needs the cheapest here."""
+    run = Run(Governor(Budget(rtf=0.05), COSTS))
+    run.until(30, scaled(0.05 * DOWN_AT / COSTS[LADDER[2]] * 0.99))
+    assert [move.to_point for move in run.moves] == [LADDER[2]]
+    assert "rtf 0." in run.moves[0].reason
+    assert "of 0.05" in run.moves[0].reason
+
+
+def test_a_few_seconds_just_below_the_limit_lead_down_only_when_they_last() -> None:
+    run = Run(Governor(Budget(rtf=0.05), COSTS))
+    run.until(WINDOW_S - 0.2, lambda *_: 0.05 * 0.95)
+    assert run.moves == []
+    run.until(WINDOW_S + 0.2, lambda *_: 0.05 * 0.95)
+    assert len(run.moves) == 1
+
+
+def test_a_late_chunk_is_no_overload() -> None:
+    run = Run(Governor(Budget(rtf=0.2), COSTS))
+    run.until(20, scaled(1))
+    run.chunk(8.0)  # 1.3 s for 0.16 s of audio
+    run.until(40, scaled(1))
+    assert run.moves == []
+
+
+def test_a_growing_queue_leads_down_without_an_rtf_budget() -> None:
+    run = Run(Governor(Budget(), COSTS))
+    for number in range(60):
+        run.chunk(1.2, queued_s=0.1 * number)
+    assert run.governor.point != BEST
+    assert run.moves[0].reason.startswith("queue ")
+
+
+def test_a_queue_that_shrinks_is_left_alone() -> None:
+    """A machine that slept has much to catch up with, and catches up at any point: one move down,
+    when the queue is first seen, and back when it is empty."""
+    run = Run(Governor(Budget(), COSTS))
+    for number in range(150):
+        run.chunk(0.01, queued_s=max(0.0, 20 - 0.15 * number))
+    assert [move.to_point for move in run.moves] == [LADDER[1], BEST]
+
+
+def test_no_move_up_while_audio_waits() -> None:
+    run = Run(Governor(Budget(rtf=0.05), COSTS, LOWEST))
+    for _ in range(40):
+        run.chunk(1e-4, queued_s=0.6)
+    assert run.moves == []
+    run.chunk(1e-4, queued_s=0.0)
+    assert [move.to_point for move in run.moves] == [LADDER[3]]
+
+
+def test_the_lowest_point_says_when_it_does_not_hold_and_how_far_behind_it_is() -> None:
+    run = Run(Governor(Budget(rtf=0.05), COSTS, LOWEST))
+    while run.time_s < 60:
+        run.chunk(0.06, queued_s=3.0)
+    assert run.moves == []
+    told = [overrun for overrun in run.overruns if overrun.budget == "rtf"]
+    assert 60 / OVERRUN_EVERY_S - 2 <= len(told) <= 60 / OVERRUN_EVERY_S
+    assert told[0].found == pytest.approx(0.06)
+    assert (told[0].limit, told[0].behind_s) == (0.05, 3.0)
+    assert "lowest point" in told[0].action
+
+
+def test_just_below_its_limit_the_lowest_point_is_no_overrun() -> None:
+    run = Run(Governor(Budget(rtf=0.05), COSTS, LOWEST))
+    run.until(60, lambda *_: 0.05 * 0.95)
+    assert (run.moves, run.overruns) == ([], [])
+
+
+def test_latency_is_told_and_never_leads_down() -> None:
+    run = Run(Governor(Budget(latency_ms=200), COSTS))
+    run.until(8, scaled(1))
+    assert (run.moves, run.overruns) == ([], [])
+    run.until(30, lambda *_: 0.5)  # 160 ms and 80 ms
+    assert run.moves == []
+    assert run.overruns[0].budget == "latency"
+    assert run.overruns[0].found == pytest.approx(240)
+
+
+def test_latency_is_the_p95_of_the_last_fifty_chunks() -> None:
+    governor = Governor(Budget(), {BEST: 1.0})
+    assert governor.latency_ms == 0.0
+    for wall_ms in [*range(1000, 1100), *range(1, 51)]:
+        governor.observe(Measurement(0.0, BEST, 0.16, wall_ms / 1000))
+    assert governor.latency_ms == pytest.approx(160 + 48)  # 48 of 50 are at least 95 %
+
+
+def test_chunks_of_another_point_say_nothing_of_this_one() -> None:
+    governor = Governor(Budget(rtf=0.05), COSTS, LADDER[1])
+    for number in range(100):
+        assert governor.observe(Measurement(number, BEST, 0.16, 1.0)) is None
+    assert governor.point == LADDER[1]
+
+
+def test_without_a_budget_nothing_is_decided() -> None:
+    run = Run(Governor(Budget(), COSTS))
+    run.until(300, lambda *_: 5.0)
+    assert (run.moves, run.overruns) == ([], [])
+
+
+@pytest.mark.parametrize("limit", [0, -1, math.inf, math.nan])
+def test_impossible_budgets(limit: float) -> None:
+    for name in ("rtf", "memory_mb", "latency_ms"):
+        with pytest.raises(AsrError, match=f"a budget of {name}={limit}; expected a positive"):
+            Budget(**{name: limit})
+
+
+def test_the_ladder_goes_down_from_any_chunk() -> None:
+    assert [str(point) for point in ladder(OperatingPoint(320))] == [
+        "320 ms",
+        "640 ms",
+        "1280 ms",
+        "2560 ms",
+    ]
+    assert [point.chunk_ms for point in ladder(OperatingPoint(1000))] == [1000, 1280, 2560]
+    assert ladder(OperatingPoint(10_240)) == (OperatingPoint(10_240),)

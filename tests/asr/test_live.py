@@ -1,0 +1,192 @@
+"""The queue before a live stream: bounded, in order, never silent about what it refuses."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from asr.bundle import StreamingConfig
+from asr.decoding.greedy import GreedySearch
+from asr.errors import AsrError, AudioError, BudgetExceeded
+from asr.features import FeatureConfig
+from asr.live import LiveStream
+from asr.results import Event, Final, Overrun
+from asr.stream import Stream
+from tests.asr.fake_engine import LETTERS, BurstEngine
+from tests.asr.signals import bursts
+
+SPEECH = bursts([1600] * 12, 3200, trail=517)
+BLOCKS = np.array_split(SPEECH, 40)
+SECOND = np.zeros(16_000, np.float32)
+
+
+def open_stream() -> Stream:
+    engine = BurstEngine()
+    return Stream(
+        engine,
+        GreedySearch(engine),
+        pieces=LETTERS,
+        features=FeatureConfig(),
+        streaming=StreamingConfig(),
+    )
+
+
+def recognised(blocks: list[np.ndarray]) -> Final:
+    stream = open_stream()
+    for block in blocks:
+        stream.accept(block)
+    return stream.finish()
+
+
+def drain(live: LiveStream) -> list[Event]:
+    events = []
+    while live.wait(timeout_s=0):
+        events += live.take()
+    return events
+
+
+def test_what_is_pushed_is_recognised_in_order() -> None:
+    live = LiveStream(open_stream())
+    for block in BLOCKS:
+        assert live.push(block)
+    assert live.queued_s == pytest.approx(len(SPEECH) / 16_000)
+    live.close()
+    events = list(live)
+    assert isinstance(events[-1], Final)
+    assert events[-1].result == recognised(BLOCKS).result
+    assert live.queued_s == 0.0
+    assert live.report().max_queue_s == pytest.approx(len(SPEECH) / 16_000, abs=0.5)
+    assert live.report().lost_audio_s == 0.0
+
+
+def test_a_producer_in_another_thread() -> None:
+    live = LiveStream(open_stream(), queue_s=0.3)
+
+    def produce() -> None:
+        for block in BLOCKS:
+            assert live.push(block, wait=True)
+        live.close()
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    (*_, final) = live
+    producer.join()
+    assert final.result == recognised(BLOCKS).result
+    assert live.report().max_queue_s <= 0.3
+
+
+def test_a_full_queue_refuses_whole_blocks_and_says_so_once() -> None:
+    live = LiveStream(open_stream(), queue_s=1.0)
+    taken = [live.push(block) for block in BLOCKS]
+    kept = sum(taken)
+    assert taken == [True] * kept + [False] * (len(BLOCKS) - kept)
+    assert live.queued_s <= 1.0
+    first, *others = drain(live)
+    lost_s = sum(map(len, BLOCKS[kept:])) / 16_000
+    assert isinstance(first, Overrun)
+    assert (first.budget, first.limit) == ("audio", 1.0)
+    assert first.refused_s == pytest.approx(lost_s)
+    assert first.behind_s == pytest.approx(1.0, abs=0.15)
+    assert not any(isinstance(event, Overrun) for event in others)
+    assert live.finish().result == recognised(BLOCKS[:kept]).result
+    assert live.report().lost_audio_s == pytest.approx(lost_s)
+
+
+def test_there_is_room_again_when_the_consumer_has_caught_up() -> None:
+    live = LiveStream(open_stream(), queue_s=1.0)
+    assert live.push(SECOND)
+    assert not live.push(SECOND)
+    drain(live)
+    assert live.push(SECOND)
+    drain(live)
+    assert live.finish().result.duration_s == 2.0
+
+
+def test_an_empty_queue_takes_a_block_of_any_length() -> None:
+    live = LiveStream(open_stream(), queue_s=0.1)
+    assert live.push(SECOND)
+    assert not live.push(SECOND[:1])
+
+
+def test_the_stream_knows_how_much_waits_behind_each_block() -> None:
+    stream = open_stream()
+    live = LiveStream(stream)
+    waiting = []
+    for _ in range(3):
+        live.push(SECOND)
+    while live.wait(timeout_s=0):
+        live.take()
+        waiting.append(stream.queued_s)
+    assert waiting == [2.0, 1.0, 0.0]
+
+
+def test_a_block_is_copied() -> None:
+    """An audio driver fills the same buffer again."""
+    live = LiveStream(open_stream())
+    buffer = np.empty_like(BLOCKS[0])
+    for block in BLOCKS[:-1]:
+        buffer[: len(block)] = block
+        live.push(buffer[: len(block)])
+    buffer[:] = 0
+    live.close()
+    (*_, final) = live
+    assert final.result == recognised(BLOCKS[:-1]).result
+
+
+def test_the_producers_error_comes_behind_what_it_had_pushed() -> None:
+    live = LiveStream(open_stream())
+    for block in BLOCKS:
+        live.push(block)
+    live.close(AudioError("the microphone was unplugged"))
+    with pytest.raises(AudioError, match="unplugged"):
+        list(live)
+    assert live.finish().result == recognised(BLOCKS).result
+
+
+def test_bad_blocks_are_refused_where_they_are_pushed() -> None:
+    live = LiveStream(open_stream())
+    with pytest.raises(AudioError, match="NaN"):
+        live.push(np.array([0.0, np.nan]))
+    with pytest.raises(AudioError, match="0 Hz"):
+        live.push(SECOND, 0)
+    assert live.push(SECOND)
+
+
+def test_after_the_end_nothing_is_taken() -> None:
+    live = LiveStream(open_stream())
+    live.push(SECOND)
+    with pytest.raises(AsrError, match=r"1\.00 s of audio wait for this stream; take\(\) it"):
+        live.finish()
+    assert not live.push(SECOND)
+    assert not live.push(SECOND, wait=True)
+    drain(live)
+    assert live.finish().result.duration_s == 1.0
+    assert live.report().lost_audio_s == 0.0
+
+
+def test_a_producer_that_waits_is_let_go_when_the_stream_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = open_stream()
+    live = LiveStream(stream, queue_s=1.0)
+    live.push(SECOND)
+
+    def accept(samples: np.ndarray, sample_rate: int) -> list[Event]:
+        raise BudgetExceeded("no memory", recognised([SECOND]).result)
+
+    monkeypatch.setattr(stream, "accept", accept)
+    answers: list[bool] = []
+    live.push(SECOND)
+    waiting = threading.Thread(target=lambda: answers.append(live.push(SECOND, wait=True)))
+    waiting.start()
+    with pytest.raises(BudgetExceeded):
+        live.take()
+    waiting.join(timeout=10)
+    assert answers in ([False], [True])
+    assert not live.push(SECOND, wait=True)
+
+
+@pytest.mark.parametrize("queue_s", [0, -1, float("nan")])
+def test_an_impossible_queue(queue_s: float) -> None:
+    with pytest.raises(AsrError, match=f"a queue of {queue_s} s"):
+        LiveStream(open_stream(), queue_s)

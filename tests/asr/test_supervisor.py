@@ -1,0 +1,229 @@
+"""A stream under a budget: switches lose and repeat nothing, memory is held or the stream ends with
+its text, and the report has every decision."""
+
+import json
+from itertools import cycle, pairwise
+
+import numpy as np
+import pytest
+
+import asr
+from asr.budget import Budget, OperatingPoint, ladder
+from asr.bundle import StreamingConfig
+from asr.decoding.greedy import GreedySearch
+from asr.errors import AsrError, BudgetExceeded
+from asr.evaluation.meters import RtfMeter
+from asr.features import FeatureConfig, compute_features
+from asr.governor import Governor
+from asr.results import Event, Moved, Overrun, Partial
+from asr.stream import Stream
+from asr.supervisor import RELEASE_EVERY_S, Supervisor, describe
+from tests.asr.fake_engine import LETTERS, BurstEngine
+from tests.asr.signals import bursts
+from tests.samples import SAMPLES, Sample, read_samples
+
+LADDER = ladder(OperatingPoint(160))
+COSTS = dict(zip(LADDER, [0.015, 0.006, 0.004, 0.0029, 0.0025], strict=True))
+SPEECH = bursts([1600] * 60, 3200, trail=517)
+TAIL = np.zeros(19 * 160, np.float32)
+
+
+class SlowMachine(BurstEngine):
+    """An engine and a clock: each call costs what its operating point does, times a slowdown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+        self.slowdown = 1.0
+
+    def encode(self, features: np.ndarray, state: bool) -> tuple[np.ndarray, bool]:
+        out, after = super().encode(features, state)
+        point = OperatingPoint(40 * len(out))
+        self.now_s += self.slowdown * COSTS.get(point, 0.01) * len(out) * 0.04
+        return out, after
+
+
+def open_stream(
+    engine: SlowMachine, budget: Budget, resident_mb: list[float] | None = None
+) -> Stream:
+    """`resident_mb` is what the process holds, each time that it is asked; then the last."""
+    held = list(resident_mb or [0.0])
+    supervisor = Supervisor(
+        Governor(budget, COSTS),
+        engine.release_memory,
+        resident=lambda: held.pop(0) if len(held) > 1 else held[0],
+    )
+    return Stream(
+        engine,
+        GreedySearch(engine),
+        pieces=LETTERS,
+        features=FeatureConfig(),
+        streaming=StreamingConfig(),
+        meter=RtfMeter(clock=lambda: engine.now_s),
+        supervisor=supervisor,
+    )
+
+
+def heard_by(engine: BurstEngine) -> np.ndarray:
+    """Return the feature frames `(T, 80)` that an engine was given, the overlaps once."""
+    return np.concatenate([window[:-3] for window in engine.windows] + [engine.windows[-1][-3:]])
+
+
+def test_a_governed_stream_hears_every_frame_once_and_says_what_was_decided() -> None:
+    engine = SlowMachine()
+    stream = open_stream(engine, Budget(rtf=0.03))
+    events: list[Event] = []
+    for number, block in enumerate(np.array_split(SPEECH, 90)):
+        engine.slowdown = 8.0 if 15 < number < 45 else 1.0
+        events += stream.accept(block)
+    final = stream.finish()
+
+    heard, padded = heard_by(engine), compute_features(np.concatenate([SPEECH, TAIL]))
+    np.testing.assert_array_equal(heard, padded[: len(heard)])
+    assert len(padded) - len(heard) < 4
+    assert len(final.result.words) == 60
+    words = [word for event in events if isinstance(event, Partial) for word in event.new_words]
+    assert [*words, *final.new_words] == list(final.result.words)
+
+    report = stream.report()
+    moves = [event for event in events if isinstance(event, Moved)]
+    assert report.moves == tuple(moves)
+    assert {move.to_point > move.from_point for move in moves} == {True, False}
+    assert {len(window) for window in engine.windows} >= {4 * 4 + 3, 4 * 16 + 3}
+    assert sum(item.audio_s for item in report.points) == pytest.approx(report.audio_s)
+    assert report.audio_s == pytest.approx(len(heard) / 100, abs=0.05)
+    assert report.rtf == pytest.approx(engine.now_s / report.audio_s)
+    assert 0 < report.rtf_last_min <= 0.03
+    assert {item.point for item in report.points} >= {LADDER[0], moves[0].to_point}
+
+
+def test_the_report_reads_well_and_is_json() -> None:
+    engine = SlowMachine()
+    engine.slowdown = 40.0
+    stream = open_stream(engine, Budget(rtf=0.03))
+    stream.queued_s = 2.5
+    stream.accept(SPEECH)
+    report = stream.report()
+    lines = str(report).splitlines()
+    assert len(lines) == len(report.moves) + len(report.overruns) + 1
+    assert "160 ms -> 2560 ms (rtf 0.6 of 0.03)" in lines[0]
+    assert "over budget: rtf 0.1 of 0.03; 2.5 s behind; stays at the lowest point, 2560" in lines[1]
+    assert "queue 2.5 s at most, 0.0 s lost" in lines[-1]
+    content = json.loads(json.dumps(report.to_dict()))
+    assert content["moves"][0]["to_point"] == {"chunk_ms": 2560}
+    assert content["overruns"][0]["budget"] == "rtf"
+    assert content["max_queue_s"] == 2.5
+
+
+def test_memory_that_can_be_given_back_is_and_the_stream_goes_on() -> None:
+    engine = SlowMachine()
+    stream = open_stream(engine, Budget(memory_mb=100), resident_mb=[99, 104.5, 98, 99])
+    events = stream.accept(SPEECH)
+    (overrun,) = [event for event in events if isinstance(event, Overrun)]
+    assert (overrun.budget, overrun.found, overrun.limit) == ("memory", 104.5, 100)
+    assert overrun.action == "gave back 6.5 MB"
+    assert engine.released == 1
+    assert len(stream.finish().result.words) == 60
+
+
+@pytest.mark.parametrize(
+    ("resident_mb", "given_back"),
+    [([99, 99, 99, 104.5, 103], 1), ([99, 104, 98, 99, 104, 98], 2)],
+    ids=["nothing to give", "it is back at once"],
+)
+def test_memory_that_can_not_be_held_ends_the_stream_with_its_text(
+    resident_mb: list[float], given_back: int
+) -> None:
+    engine = SlowMachine()
+    stream = open_stream(engine, Budget(memory_mb=100), resident_mb)
+    with pytest.raises(BudgetExceeded, match=r"104.* MB of memory with a budget of 100 MB") as info:
+        stream.accept(SPEECH)
+    assert engine.released == given_back
+    heard = len(heard_by(engine)) / 100
+    assert heard < RELEASE_EVERY_S
+    assert info.value.text.split() == list("abcdefgh"[: len(info.value.result.words)])
+    assert info.value.result.words, "the text so far is lost"
+    assert stream.report().overruns[-1].action.endswith("ended the stream")
+    for call in (stream.finish, lambda: stream.accept(SPEECH)):
+        with pytest.raises(AsrError, match="finished"):
+            call()
+
+
+def test_memory_that_comes_back_much_later_is_given_back_again() -> None:
+    engine = SlowMachine()
+    calm = [99.0] * int(1.1 * RELEASE_EVERY_S / 0.16)
+    stream = open_stream(engine, Budget(memory_mb=100), [104, 98, *calm, 104, 98, 99])
+    stream.accept(SPEECH)
+    assert engine.released == 2
+
+
+def test_without_a_budget_the_books_are_kept_and_nothing_is_decided() -> None:
+    engine = SlowMachine()
+    engine.slowdown = 500.0
+    stream = Stream(
+        engine,
+        GreedySearch(engine),
+        pieces=LETTERS,
+        features=FeatureConfig(),
+        streaming=StreamingConfig(),
+        meter=RtfMeter(clock=lambda: engine.now_s),
+    )
+    assert not any(isinstance(event, Moved | Overrun) for event in stream.accept(SPEECH))
+    report = stream.report()
+    assert (report.budget, report.ladder) == (Budget(), (OperatingPoint(320),))
+    assert report.rtf == pytest.approx(500 * 0.006)
+
+
+def test_refused_audio_is_one_line_for_many_blocks() -> None:
+    stream = open_stream(SlowMachine(), Budget())
+    for _ in range(20):
+        event = stream.refuse(0.1, limit_s=30)
+    assert event.refused_s == 0.1
+    (overrun,) = stream.report().overruns
+    assert overrun.refused_s == pytest.approx(2.0)
+    assert stream.report().lost_audio_s == pytest.approx(2.0)
+    assert "refused 2.00 s of audio" in describe(overrun)
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> asr.Recognizer:
+    return asr.load()
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        pytest.param(sample, id=sample.name, marks=[pytest.mark.slow] if number else [])
+        for number, sample in enumerate(SAMPLES)
+    ],
+)
+def test_a_switch_at_any_boundary_of_a_recording_loses_and_repeats_no_word(
+    recognizer: asr.Recognizer, sample: Sample
+) -> None:
+    """After every chunk of 160 ms once, to 640 ms: the frames before are the same to the bit, all
+    frames are searched, and times go on."""
+    samples = read_samples(sample)
+    chunks = len(samples) // 2560
+    unswitched = _transcribe(recognizer, samples, cycle([4]))
+    for boundary in range(chunks):
+        result = _transcribe(recognizer, samples, [4] * boundary + [16] * chunks)
+        before = [token for token in unswitched.tokens if token.time_s < 0.16 * boundary]
+        assert list(result.tokens[: len(before)]) == before
+        assert all(one.time_s < other.time_s for one, other in pairwise(result.tokens))
+        assert abs(len(result.tokens) - len(unswitched.tokens)) < 0.35 * len(unswitched.tokens)
+
+
+def _transcribe(recognizer: asr.Recognizer, samples: np.ndarray, sizes: object) -> asr.Result:
+    stream = recognizer.stream()
+    stream.push(samples)
+    stream.end()
+    frames = 0
+    for size in sizes:
+        stream.chunk_frames = size
+        if (window := stream.next_window()) is None:
+            break
+        encoder_out, state = recognizer._engine.encode(window, stream.encoder_state)
+        stream.advance(encoder_out, state)
+        frames += len(encoder_out)
+    assert frames == (round(len(samples) / 160) + 19 - 3) // 4
+    return stream.finish().result

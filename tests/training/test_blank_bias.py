@@ -1,0 +1,66 @@
+"""A model that is too fond of blank gets the bias that makes it emit, and no more."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.conftest import sentences, write_corpus
+from training import blank_bias
+from training.blank_bias import calibrate_blank
+from training.corpus import Rejections, read_cuts
+from training.dataset import Speech, SpeechDataset
+from training.feature_cache import FeatureCache
+from training.model import Transducer, sized
+from training.recipe import StreamingTrainingConfig
+from training.tokenizer import Tokenizer, train_tokenizer
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> SpeechDataset:
+    write_corpus(tmp_path / "a", "dev", sentences(10))
+    cuts = list(read_cuts(tmp_path, "a/*.jsonl", "dev", Rejections()))
+    cache = FeatureCache(tmp_path / "cache")
+    cache.add(cuts, Rejections(), processes=1)
+    speech = Speech(cuts, [[1]] * 10, [[]] * 10, [1.0] * 10)
+    return SpeechDataset(speech, cache, np.zeros(80, np.float32))
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Tokenizer:
+    return train_tokenizer(sentences(24), 20, tmp_path / "bpe.model")
+
+
+def test_the_shift_with_the_fewest_errors_is_kept(
+    dev: SpeechDataset, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Transducer(sized("xs", 20))
+    trained = float(model.joiner.blank.bias.detach())
+    wer = dict(zip(blank_bias.SHIFTS, [0.9, 0.7, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6], strict=True))
+
+    def word_error_rate(model: Transducer, *_: object) -> float:
+        return wer[round(trained - float(model.joiner.blank.bias.detach()), 2)]
+
+    monkeypatch.setattr(blank_bias, "_word_error_rate", word_error_rate)
+    found = calibrate_blank(model, tokenizer, {"one": dev, "two": dev}, StreamingTrainingConfig())
+    assert found.shift == 0.5
+    assert found.mean(0.5) == 0.5
+    assert float(model.joiner.blank.bias) == pytest.approx(trained - 0.5)
+
+
+@torch.no_grad()
+def test_lower_blanks_emit_more(
+    dev: SpeechDataset, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tokenizer, "decode", lambda self, ids: " ".join("red" for _ in ids))
+    torch.manual_seed(0)
+    model = Transducer(sized("xs", 20))
+    model.joiner.blank.bias.fill_(1.0)  # blank unless the bias is lowered by about as much
+    model.joiner.blank.weight.normal_(std=0.01)
+    model.joiner.labels.bias[5] = 10.0  # and if not blank, then surely this
+    found = calibrate_blank(model, tokenizer, {"tones": dev}, StreamingTrainingConfig())
+    rates = [found.rates[shift]["tones"] for shift in blank_bias.SHIFTS]
+    assert rates[0] == 1.0, "all blank: every word is deleted"
+    assert rates[-1] > 1.0, "a label at every frame: words that nobody said"
+    assert found.shift == min(blank_bias.SHIFTS, key=found.mean)
