@@ -239,7 +239,7 @@ def _run_facts(report: "StressReport") -> list["str | Table"]:
     if run is None or report.budget_rtf is None:
         return []
     facts = run.report
-    events: list["Moved | Overrun"] = [*facts.moves, *facts.overruns]
+    events: list[Moved | Overrun] = [*facts.moves, *facts.overruns]
     events.sort(key=lambda event: event.time_s)
     table = Table(show_header=False)
     table.add_column(style="bold")
