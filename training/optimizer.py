@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration that pushes singular values towards one, and its length."""
@@ -56,7 +56,7 @@ class MuonAdamW(torch.optim.AdamW):
                 by_shape[parameter.shape].append(parameter)
         for shape, parameters in by_shape.items():
             directions = [self._nesterov(parameter, group["momentum"]) for parameter in parameters]
-            updates = orthogonalized(torch.stack(directions))
+            updates = _orthogonalized_together(torch.stack(directions))
             scale = ADAM_RMS * max(shape) ** 0.5
             if group["weight_decay"]:
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
@@ -74,6 +74,21 @@ class MuonAdamW(torch.optim.AdamW):
         state["step"] += 1
         average: Tensor = state["momentum"].lerp_(parameter.grad, 1 - momentum)
         return parameter.grad.lerp(average, momentum)
+
+
+def _orthogonalized_together(matrices: Tensor) -> Tensor:
+    """`orthogonalized`, where each process works on its share of what all of them have."""
+    if not distributed.is_initialized() or distributed.get_world_size() == 1:
+        return orthogonalized(matrices)
+    size, rank = distributed.get_world_size(), distributed.get_rank()
+    share = -(-len(matrices) // size)
+    # Matrices of zeros where the last shares would be short: all processes gather alike.
+    mine = matrices.new_zeros(share, *matrices.shape[1:])
+    own = matrices[rank * share : (rank + 1) * share]
+    mine[: len(own)] = orthogonalized(own)
+    shares = [torch.empty_like(mine) for _ in range(size)]
+    distributed.all_gather(shares, mine)
+    return torch.cat(shares)[: len(matrices)]
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Muon moves matrices in orthogonal steps, leaves the rest to AdamW, and survives a restart."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -91,3 +92,35 @@ def test_it_learns() -> None:
         loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 0.1 * float(targets.square().mean())
+
+
+def three_matrices() -> nn.Sequential:
+    torch.manual_seed(4)
+    return nn.Sequential(*[nn.Linear(8, 8, bias=False) for _ in range(3)])
+
+
+def two_steps(model: nn.Sequential) -> None:
+    groups = [{"params": list(model.parameters()), "orthogonal": True}]
+    optimizer = MuonAdamW(groups, lr=0.01, weight_decay=0.1)
+    for seed in range(2):
+        step(model, optimizer, seed)
+
+
+def take_a_share(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    meet = f"file://{folder / 'meet'}"
+    torch.distributed.init_process_group("gloo", init_method=meet, rank=rank, world_size=2)
+    model = three_matrices()
+    two_steps(model)
+    torch.save(model.state_dict(), folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_processes_that_share_the_work_take_the_steps_of_one(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(take_a_share, (tmp_path,), nprocs=2)  # two matrices and one
+    model = three_matrices()
+    two_steps(model)
+    for rank in range(2):
+        shared = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for name, parameter in model.state_dict().items():
+            assert torch.equal(shared[name], parameter), f"{name} of process {rank}"
