@@ -15,10 +15,15 @@
 Names are imported when they are first used, so that `import asr` costs a millisecond.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# onnxruntime 1.29 and later measure their users and send it home, from their import on, unless the
+# environment says this before. Every module of the project is imported behind this line.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from asr.audio import read_blocks

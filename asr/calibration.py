@@ -97,6 +97,11 @@ class Admission:
             self._profile = profile
             return start, profile.rtf
 
+    def measure(self) -> Profile:
+        """Measure the points anew, and keep that instead of what was kept."""
+        with self._lock:
+            return self._measure()
+
     def _measure(self) -> Profile:
         self._profile, self._measured = self._calibrate(), True
         write_profile(self._key(), self._profile)

@@ -82,12 +82,21 @@ class Recognizer:
         supervisor = Supervisor(Governor(budget, costs, start), self._engine.release_memory)
         return self._open(supervisor=supervisor, endpoints=endpoints, gate=gate)
 
-    def calibrated_rtf(self) -> dict[OperatingPoint, float]:
-        """Return the operating points of a stream with a budget, best first, with the RTF that each
-        has on this machine when it does nothing else. The first call may measure, as `stream`."""
+    def calibrated_rtf(self, budget: Budget | None = None) -> dict[OperatingPoint, float]:
+        """Return the operating points of a stream with this budget, best first, with the RTF that
+        each has on this machine when it does nothing else. The first call may measure, as `stream`.
+
+        Raises BudgetError as `stream` does.
+        """
         best = OperatingPoint(self.chunk_ms)
-        _, rtf = self._admission.admit(Budget(), best)
-        return {point: cost for point, cost in rtf.items() if point >= best}
+        start, rtf = self._admission.admit(budget or Budget(), best)
+        return {point: cost for point, cost in rtf.items() if point >= min(start, best)}
+
+    def calibrate(self) -> dict[OperatingPoint, float]:
+        """Measure what the operating points of a stream with a budget cost on this machine as it is
+        now, keep it for the streams to come, and return it: the RTF of each, best first."""
+        best = OperatingPoint(self.chunk_ms)
+        return {point: rtf for point, rtf in self._admission.measure().rtf.items() if point >= best}
 
     def transcribe(self, path: str | Path) -> Result:
         """Recognise an audio file of any length, format and rate, in the memory of one chunk.

@@ -79,6 +79,7 @@ class Endpoint(Event):
     words: tuple[Word, ...]
     start_s: float  # of its first word; without words, when the rule fired
     end_s: float  # of its last word; without words, the same
+    tokens: tuple[Token, ...] = ()  # those of its words
 
 
 @dataclass(frozen=True, slots=True)

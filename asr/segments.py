@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from asr.decoding.endpoint import EndpointDetector, EndpointRules, Rule
 from asr.decoding.hypothesis import Search
 from asr.engines import Floats
-from asr.results import Endpoint, Event, Partial, Result, Word
+from asr.results import Endpoint, Event, Partial, Result, Token, Word
 from asr.transcript import Transcript
 
 _QUOTED_WORDS = 3  # of a segment, in the reason of its endpoint
@@ -38,6 +38,11 @@ class Segmenter:
     def text(self) -> str:
         """The text of all segments so far."""
         return self._transcript.whole_text
+
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """The tokens of the open segment."""
+        return self._transcript.segment_tokens()
 
     @property
     def idle_frames(self) -> int:
@@ -102,6 +107,7 @@ class Segmenter:
             self._complete_word()
             self._search.reset()
         events = self._partials(time_s)
+        tokens = self._transcript.segment_tokens(complete_words=True)
         words = self._transcript.close_segment()
         self._told = "", ""
         now_s = round(self._frames * self._frame_s, 3)
@@ -113,6 +119,7 @@ class Segmenter:
             words,
             start_s=words[0].start_s if words else now_s,
             end_s=words[-1].end_s if words else now_s,
+            tokens=tokens,
         )
         return [*events, endpoint]
 

@@ -14,7 +14,7 @@ from asr.errors import AsrError, AudioError, BudgetExceeded
 from asr.evaluation.meters import RtfMeter
 from asr.features import SAMPLE_RATE, FeatureConfig, FilterBank
 from asr.governor import Measurement
-from asr.results import Endpoint, Event, Final, Moved, Overrun, Partial
+from asr.results import Endpoint, Event, Final, Moved, Overrun, Partial, Token
 from asr.segments import Segmenter
 from asr.supervisor import BudgetReport, Supervisor, ungoverned
 from asr.transcript import Transcript
@@ -84,9 +84,8 @@ class Stream:
         self._samples = 0
         self._ended = False
         self._finished = False
-        self.queued_s = 0.0
-        """Seconds of audio that wait before this stream; whoever holds that queue says so here."""
-        self._supervisor = supervisor or ungoverned(self._point(), engine.release_memory)
+        self._queued_s = 0.0
+        self._supervisor = supervisor or ungoverned(self.point, engine.release_memory)
         if supervisor is not None:
             self._go_to(supervisor.point)
         self._passed_frames = 0  # encoder frames that were encoded or skipped
@@ -103,9 +102,29 @@ class Stream:
         return self._segmenter.text
 
     @property
+    def segment_tokens(self) -> tuple[Token, ...]:
+        """The tokens of the open segment: those behind the text of the last partial."""
+        return self._segmenter.tokens
+
+    @property
+    def point(self) -> OperatingPoint:
+        """The operating point of the next chunk."""
+        return OperatingPoint(round(1000 * self.chunk_frames * self._frame_s))
+
+    @property
     def skipped_s(self) -> float:
         """Seconds of silence that the gate has kept from the encoder."""
         return self._skipped_frames * self._frame_s
+
+    @property
+    def queued_s(self) -> float:
+        """Seconds of audio that wait before this stream; whoever holds that queue says so here."""
+        return self._queued_s
+
+    @queued_s.setter
+    def queued_s(self, value: float) -> None:
+        self._queued_s = value
+        self._supervisor.note_queue(value)
 
     @property
     def chunk_frames(self) -> int:
@@ -241,7 +260,7 @@ class Stream:
         self._judged = self.meter.compute_s, self.meter.cpu_s, self._passed_frames
         chunk = Measurement(
             time_s=self.audio_s,
-            point=self._point(),
+            point=self.point,
             audio_s=(self._passed_frames - frames) * self._frame_s,
             wall_s=self.meter.compute_s - wall_s,
             queued_s=self.queued_s,
@@ -255,9 +274,6 @@ class Stream:
             result = self._segmenter.result(self.audio_s)
             raise BudgetExceeded(self._supervisor.exhausted, result)
         return events
-
-    def _point(self) -> OperatingPoint:
-        return OperatingPoint(round(1000 * self.chunk_frames * self._frame_s))
 
     def _go_to(self, point: OperatingPoint) -> None:
         self.chunk_frames = round(point.chunk_ms / 1000 / self._frame_s)

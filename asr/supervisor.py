@@ -48,9 +48,11 @@ class BudgetReport:
         return asdict(self)
 
     def __str__(self) -> str:
-        return "\n".join([*(describe(event) for event in self._events()), self._summary()])
+        return "\n".join([*map(describe, self.events), self._summary()])
 
-    def _events(self) -> list[Moved | Overrun]:
+    @property
+    def events(self) -> list[Moved | Overrun]:
+        """Every decision, in the order of time."""
         return sorted([*self.moves, *self.overruns], key=lambda event: event.time_s)
 
     def _summary(self) -> str:
@@ -116,10 +118,13 @@ class Supervisor:
             self._overruns.append(decision)
         return [*events, decision] if decision is not None else events
 
+    def note_queue(self, queued_s: float) -> None:
+        """Note how much audio waits: also between chunks, which are far apart if they are large."""
+        self._max_queue_s = max(self._max_queue_s, queued_s)
+
     def refuse(self, time_s: float, refused_s: float, queued_s: float, limit_s: float) -> Overrun:
         """Note that a queue of `limit_s` seconds had no room for `refused_s` seconds of audio."""
         self._refused_s += refused_s
-        self._max_queue_s = max(self._max_queue_s, queued_s)
         action = f"refused {refused_s:.2f} s of audio: the queue is full"
         overrun = Overrun(time_s, "audio", queued_s, limit_s, queued_s, action, refused_s)
         last = self._overruns[-1] if self._overruns else None
@@ -156,7 +161,6 @@ class Supervisor:
         self._audio_s += chunk.audio_s
         self._wall_s += chunk.wall_s
         self._cpu_s += cpu_s
-        self._max_queue_s = max(self._max_queue_s, chunk.queued_s)
         self._last_minute.append(chunk)
         while self._last_minute[0].time_s < chunk.time_s - _LAST_MINUTE_S:
             self._last_minute.popleft()

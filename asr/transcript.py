@@ -108,20 +108,34 @@ class Transcript:
         self._write_text()
         return words
 
+    def segment_tokens(self, *, complete_words: bool = False) -> tuple[Token, ...]:
+        """Return the tokens of `text`, or only those of its complete words."""
+        has_words = len(self._word_from) > self._segment_from
+        first = self._word_from[self._segment_from] if has_words else self._open_from
+        if complete_words:
+            return self._token_range(first, self._open_from)
+        unstable = (self._make_token(e.token, e.frame, e.log_prob) for e in self._unstable)
+        return *self._token_range(first, len(self._tokens)), *unstable
+
     def result(self, duration_s: float) -> Result:
         """Return the complete words of all segments, for `duration_s` seconds of audio."""
         words = self._words(0)
-        tokens = zip(self._tokens, self._frames, self._log_probs, strict=True)
         return Result(
             text=" ".join(word.text for word in words),
             words=words,
-            tokens=tuple(
-                Token(self._pieces[token], self._seconds(frame), _probability(log_prob))
-                for token, frame, log_prob in tokens
-            ),
+            tokens=self._token_range(0, len(self._tokens)),
             duration_s=round(duration_s, 6),
             confidence=_geometric_mean(self._log_probs),
         )
+
+    def _token_range(self, first: int, last: int) -> tuple[Token, ...]:
+        return tuple(
+            self._make_token(self._tokens[i], self._frames[i], self._log_probs[i])
+            for i in range(first, last)
+        )
+
+    def _make_token(self, token: int, frame: int, log_prob: float) -> Token:
+        return Token(self._pieces[token], self._seconds(frame), _probability(log_prob))
 
     def _append(self, emission: Emission) -> None:
         piece = self._pieces[emission.token]

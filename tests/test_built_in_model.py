@@ -3,10 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +12,10 @@ import torch
 
 import asr
 from asr.bundle import Bundle, StreamingConfig, builtin_bundle_path, open_bundle
-from asr.engines import EncoderState, Engine, Floats, open_engine
+from asr.engines import open_engine
 from asr.evaluation.alignment import align
 from asr.evaluation.wer import WordErrors
 from asr.features import compute_features
-from export.bundle import BundleContents, write_bundle
-from export.onnx import export_graphs
 from export.release.curve import picture, read_curve
 from export.release.documents import (
     PARTS_OF_DOCUMENTS,
@@ -27,14 +23,16 @@ from export.release.documents import (
     read_documents,
     read_part,
 )
+from tests.exact_bundle import CHECKPOINT, write_exact_bundle
 from tests.export.sherpa import recognize_with_sherpa
 from tests.samples import SAMPLES, read_samples
+from tests.splits import check_splits
+from tests.watched_engines import CountingEngine
 from training.checkpoint import TrainedModel, load_model
 from training.decoding import greedy_search
 from training.feature_cache import utterance_features
 from training.model import Transducer
 
-CHECKPOINT = Path("data/model")
 BUNDLE_LIMIT_BYTES = 12_000_000
 FRAME_S = 0.04
 
@@ -49,11 +47,7 @@ def exact(
     trained: tuple[Transducer, list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Bundle:
     """The shipped weights, exported in float32."""
-    model, tokens = trained
-    graphs = {"fp32": export_graphs(model, StreamingConfig())}
-    return write_bundle(
-        tmp_path_factory.mktemp("exact") / "en", BundleContents("en", model, tokens, graphs)
-    )
+    return write_exact_bundle(tmp_path_factory.mktemp("exact") / "en", *trained)
 
 
 def errors(hypotheses: dict[str, str]) -> WordErrors:
@@ -165,89 +159,61 @@ def test_the_command_prints_what_the_library_hears() -> None:
     assert json.loads(run.stdout)["text"] == asr.load().transcribe(sample.path).text
 
 
-class RememberingEngine:
-    """Computes each encoder call once: another split of the same audio makes the same calls, or
-    pays for those that differ."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._known: dict[tuple[bytes, int], tuple[Floats, EncoderState]] = {}
-        self._state = engine.initial_state()
-        self.calls = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def initial_state(self) -> EncoderState:
-        return self._state
-
-    def encode(self, features: Floats, state: EncoderState) -> tuple[Floats, EncoderState]:
-        key = features.tobytes(), id(state)  # all states are kept, so an id is never used again
-        if key not in self._known:
-            self.calls += 1
-            self._known[key] = self._engine.encode(features, state)
-        return self._known[key]
+def test_any_split_into_blocks_gives_the_text_of_one_block(exact: Bundle) -> None:
+    """tests/test_long_streams.py does the same with 10,000 of them."""
+    assert len(list(check_splits(exact, range(20)))) == 20
 
 
-def random_blocks(samples: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Split a recording into blocks of 1 sample to 10 s, as many short ones as long ones."""
-    start = 0
-    while start < len(samples):
-        length = int(160_000 ** rng.random())
-        yield samples[start : start + length]
-        start += length
-
-
-@pytest.mark.parametrize("splits", [20, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_any_split_into_blocks_gives_the_text_of_one_block(exact: Bundle, splits: int) -> None:
-    engine = RememberingEngine(open_engine(exact, "fp32"))
-    recognizer = asr.Recognizer(exact, engine, "fp32")
-    rng = np.random.default_rng(10)
-    names = [sample.name for sample in SAMPLES]
-    spoken = [read_samples(sample) for sample in SAMPLES]
-    audio = [np.concatenate([one, two]) for one, two in pairwise([*spoken, spoken[0]])]
-    expected = []
-    for samples in audio:
-        stream = recognizer.stream()
-        stream.accept(samples)
-        expected.append(stream.finish().result)
-    calls = engine.calls
-    for number in range(splits):
-        index = number % len(audio)
-        stream = recognizer.stream()
-        for block in random_blocks(audio[index], rng):
-            stream.accept(block)
-        assert stream.finish().result == expected[index], f"split {number}, from {names[index]}"
-    assert engine.calls == calls, "the encoder was given something else"
-
-
-def words_between(gaps_s: Sequence[float], noise: float, *, gate: bool) -> tuple[list[str], float]:
-    """Return what is recognised of the recordings with silence before each, and how much of it
-    (in seconds) was not encoded."""
+def recognise_with_gaps(
+    gaps_s: Sequence[float], noise: float, *, gate: bool
+) -> tuple[asr.Result, float, float]:
+    """Return what is recognised of the recordings with silence before each, and how many seconds
+    were skipped and how many encoded."""
     parts = []
-    for sample, gap_s in zip(SAMPLES, gaps_s, strict=True):
-        parts += [np.zeros(int(gap_s * 16_000)), read_samples(sample)]
+    for sample, gap_s in zip(SAMPLES, gaps_s, strict=False):
+        parts += [np.zeros(round(gap_s * 16_000)), read_samples(sample)]
     samples = np.concatenate(parts)
     samples += noise * np.random.default_rng(1).standard_normal(len(samples))
-    stream = asr.load().stream(endpoints=asr.EndpointRules(), gate=gate)
+    bundle = open_bundle(builtin_bundle_path())
+    engine = CountingEngine(open_engine(bundle))
+    recognizer = asr.Recognizer(bundle, engine, "int8")
+    stream = recognizer.stream(endpoints=asr.EndpointRules(), gate=gate)
     stream.accept(samples)
-    return stream.finish().text.split(), stream.skipped_s
+    return stream.finish().result, stream.skipped_s, engine.frames * FRAME_S
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-3])
 def test_the_gate_changes_no_word_behind_a_short_silence(noise: float) -> None:
     gaps_s = (0.2, 0.5, 1.0, 2.0)
-    words, skipped_s = words_between(gaps_s, noise, gate=True)
-    assert words == words_between(gaps_s, noise, gate=False)[0]
-    assert skipped_s == 0.0
+    gated, skipped_s, encoded_s = recognise_with_gaps(gaps_s, noise, gate=True)
+    plain, _, whole_s = recognise_with_gaps(gaps_s, noise, gate=False)
+    assert gated == plain
+    assert (skipped_s, encoded_s) == (0.0, whole_s)
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-3])
 def test_the_gate_loses_no_words_behind_a_long_silence(noise: float) -> None:
     """They may differ a little, for the model remembers a shorter silence; as many come out."""
-    gaps_s = (5.0, 5.0, 12.0, 5.0)
-    words, skipped_s = words_between(gaps_s, noise, gate=True)
-    plain, _ = words_between(gaps_s, noise, gate=False)
-    changed = WordErrors.of(align(plain, words))
-    assert changed.insertions + changed.deletions + changed.substitutions <= 0.15 * len(plain)
+    gaps_s = (5.0, 10.0, 5.0, 10.0)
+    gated, skipped_s, encoded_s = recognise_with_gaps(gaps_s, noise, gate=True)
+    plain, _, whole_s = recognise_with_gaps(gaps_s, noise, gate=False)
+    expected = plain.text.split()
+    assert WordErrors.of(align(expected, gated.text.split())).errors <= 0.15 * len(expected)
     assert skipped_s > sum(gaps_s) - len(gaps_s) * (4.5 + 0.32)
+    assert encoded_s == pytest.approx(whole_s - skipped_s), "what is skipped is encoded still"
+
+
+def test_all_that_the_gate_changes_is_the_length_of_a_silence() -> None:
+    """In digital silence it can be told exactly: the same tokens as without a gate, if the silence
+    were as short as what was encoded of it."""
+    gated, skipped_s, _ = recognise_with_gaps((0.0, 10.0), 0.0, gate=True)
+    assert skipped_s > 4.0
+    plain, _, _ = recognise_with_gaps((0.0, 10.0 - skipped_s), 0.0, gate=False)
+    first_s = len(read_samples(SAMPLES[0])) / 16_000
+    late = [skipped_s if token.time_s > first_s + 5.0 else 0.0 for token in gated.tokens]
+    assert any(late) and not all(late)
+    assert [(token.piece, token.confidence) for token in gated.tokens] == [
+        (token.piece, token.confidence) for token in plain.tokens
+    ]
+    times_s = [token.time_s - shift for token, shift in zip(gated.tokens, late, strict=True)]
+    assert times_s == pytest.approx([token.time_s for token in plain.tokens])

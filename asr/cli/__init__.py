@@ -13,6 +13,8 @@ from asr import __version__
 from asr.cli.bench import bench_command
 from asr.cli.eval import evaluate_command
 from asr.cli.info import info_command
+from asr.cli.mic import mic_command
+from asr.cli.serve import serve_command
 from asr.cli.transcribe import transcribe_command
 from asr.errors import AsrError
 
@@ -42,6 +44,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("transcribe")(transcribe_command)
+app.command("mic")(mic_command)
+app.command("serve")(serve_command)
 app.command("eval")(evaluate_command)
 app.command("bench")(bench_command)
 app.command("info")(info_command)

@@ -1,12 +1,10 @@
 """`asr bench`: what a model does on this machine."""
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,18 +18,19 @@ from asr.cli.options import (
     Precision,
     check_destination,
 )
-from asr.errors import AsrError
+from asr.cli.signals import stop_on_signals
+from asr.errors import AsrError, BudgetError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from asr.evaluation.live_run import LiveRun
     from asr.evaluation.stress import Progress, StressReport
-    from asr.results import Moved, Overrun
 
 _SAMPLES = Path("data/samples/manifest.jsonl")  # in the repository; the package is without them
 _PLOT_FORMATS = (".png", ".svg", ".pdf")
-_BUDGET_FACTOR = 1.3
+_HOGS_PER_CPU = 2  # see asr/evaluation/stress.py
 
 _EXIT_BROKEN = 1
 
@@ -65,12 +64,12 @@ def bench_command(
         typer.Option(
             metavar="F",
             help="Instead of --budget-rtf: F times what the cheapest operating point needs beside "
-            f"the hogs; default: {_BUDGET_FACTOR}.",
+            "the hogs; default: 1.3.",
         ),
     ] = None,
     hogs: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Processes that compute; default: one per CPU."),
+        typer.Option(min=0, metavar="N", help="Processes that compute; default: two per CPU."),
     ] = None,
     model: Model = None,
     precision: Precision = "int8",
@@ -88,8 +87,9 @@ def bench_command(
 
     --stress plays recordings in real time beside processes that keep the CPUs busy: first to each
     operating point without a budget, then to a stream with one. Exit code 0: nothing was lost and
-    the last minute was within the budget; 1: that was not so. Ctrl-C ends it early: what was
-    measured is reported, marked as incomplete.
+    the last minute was within the budget; 1: that was not so; 2: the budget is refused, because no
+    operating point can hold it. Ctrl-C ends it early: what was measured is reported, marked as
+    incomplete.
     """
     if not stress:
         raise AsrError("nothing to measure was named; expected --stress: a budget under load")
@@ -100,14 +100,14 @@ def bench_command(
 
     from asr.evaluation.envelope import describe_run, write_result
     from asr.evaluation.playback import read_recordings
-    from asr.evaluation.stress import StressPlan, run_stress
+    from asr.evaluation.stress import BUDGET_FACTOR, StressPlan, run_stress
 
     plan = StressPlan(
         seconds=seconds,
         probe_s=probe_seconds,
-        hogs=_usable_cpus() if hogs is None else hogs,
+        hogs=_HOGS_PER_CPU * _usable_cpus() if hogs is None else hogs,
         budget_rtf=budget_rtf,
-        budget_factor=_BUDGET_FACTOR if budget_factor is None else budget_factor,
+        budget_factor=BUDGET_FACTOR if budget_factor is None else budget_factor,
     )
     if report is not None:
         check_destination("--report", report)
@@ -118,15 +118,18 @@ def bench_command(
     recognizer = asr.load(model, precision=precision, chunk_ms=chunk_ms)
     envelope = describe_run(recognizer)
     console = Console(stderr=True)
-    with _stop_on_signals() as stopped, _progress(console) as watch:
+    with stop_on_signals() as stopped, _progress(console) as watch:
         result = run_stress(recognizer, recordings, plan, watch=watch, stopped=stopped)
-    Console().print(_ladder(result), *_run_facts(result))
+    for lines in [_ladder(result), *_run_facts(result)]:
+        Console().print(lines, highlight=False, soft_wrap=isinstance(lines, str))
     if report is not None:
         write_result(report, result.to_dict(envelope, [str(source) for source in sources]))
     if plot is not None and result.governed is not None:
         from asr.evaluation.stress_plot import write_plot
 
         write_plot(result, plot)
+    elif plot is not None:
+        console.print(f"no {plot}: the run with the budget did not begin", soft_wrap=True)
     _conclude(result, console)
 
 
@@ -150,25 +153,6 @@ def _check_plot(plot: Path) -> None:
         raise AsrError(f"--plot {plot}: expected a name that ends in {', '.join(_PLOT_FORMATS)}")
     if find_spec("matplotlib") is None:
         raise AsrError("--plot needs matplotlib: pip install 'earshot-asr[eval]'")
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Make the first Ctrl-C or SIGTERM a wish to stop, which is asked for; the next one stops."""
-    received: list[int] = []
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    heeded = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) != signal.SIG_IGN]
-    before = {number: signal.signal(number, receive) for number in heeded}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -230,7 +214,8 @@ def _ladder(report: "StressReport") -> "Table":
 
 
 def _run_facts(report: "StressReport") -> list["str | Table"]:
-    """What the run with the budget came to: its decisions in the order of time, and its figures."""
+    """What the run with the budget came to: its decisions in the order of time, and its figures.
+    Nothing if it did not begin."""
     from rich.table import Table
 
     from asr.supervisor import describe
@@ -239,40 +224,54 @@ def _run_facts(report: "StressReport") -> list["str | Table"]:
     if run is None or report.budget_rtf is None:
         return []
     facts = run.report
-    events: list[Moved | Overrun] = [*facts.moves, *facts.overruns]
-    events.sort(key=lambda event: event.time_s)
     table = Table(show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
     errors = run.word_errors()
     for name, value in [
-        ("budget RTF", f"{report.budget_rtf:.4f}{_where_from(report)}"),
+        ("budget RTF", f"{report.budget_rtf:.4g}{_where_from(report)}"),
         ("RTF of the last minute", f"{facts.rtf_last_min:.4f}"),
         ("RTF of all", f"{facts.rtf:.4f}"),
         ("audio", f"{facts.audio_s:.1f} s{'' if report.complete else ' (interrupted)'}"),
         ("audio lost", f"{facts.lost_audio_s:.1f} s"),
         ("longest queue", f"{facts.max_queue_s:.1f} s"),
         ("latency, p95 at the end", f"{facts.latency_p95_ms:.0f} ms"),
+        ("ended at", _ended_at(report, run)),
         ("moves", f"{len(facts.moves)}"),
         ("overruns", f"{len(facts.overruns)}"),
         ("peak memory", f"{facts.peak_memory_mb:.0f} MB"),
-        ("WER", f"{errors.rate:.1%} of {errors.words} words" if errors else "no texts known"),
+        (
+            "WER",
+            f"{errors.rate:.1%} of {errors.words} words"
+            if errors
+            else "no known text was finished",
+        ),
     ]:
         table.add_row(name, value)
-    return [*map(describe, events), table]
+    return [*map(describe, facts.events), table]
+
+
+def _ended_at(report: "StressReport", run: "LiveRun") -> str:
+    if run.ended_at is None:
+        return "nothing recognised yet"
+    return f"{run.ended_at}{', the best point' if run.ended_at == report.best else ''}"
 
 
 def _where_from(report: "StressReport") -> str:
     if report.plan.budget_rtf is not None:
         return ""
-    lowest, rtf = next(iter(report.measured.items()))
-    return f" ({report.plan.budget_factor:g} x {rtf:.4f} of {lowest})"
+    return f" ({report.plan.budget_factor:g} x {report.lowest_rtf:.4f} of {report.lowest})"
 
 
 def _conclude(report: "StressReport", console: "Console") -> None:
-    """Say whether the promises were kept, and exit accordingly."""
+    """Say whether the promises were kept, and exit accordingly.
+
+    Raises BudgetError if the budget was refused.
+    """
     for line in report.broken:
         console.print(f"broken: {line}", style="red", highlight=False, soft_wrap=True)
+    if report.refused is not None:
+        raise BudgetError(report.refused)
     if not report.complete:
         console.print("interrupted: the figures are of a part only", style="yellow")
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -282,8 +281,9 @@ def _conclude(report: "StressReport", console: "Console") -> None:
     best_rtf, budget_rtf = report.ungoverned_rtf, report.budget_rtf
     if best_rtf is not None and budget_rtf is not None and best_rtf <= budget_rtf:
         console.print(
-            f"The best point alone stays within it too ({best_rtf:.4f}): a smaller budget or more "
-            "--hogs would say more.",
+            f"{report.best}, the best point, is within it without a governor too ({best_rtf:.4f}): "
+            "a smaller budget or more --hogs would put it to the test.",
             style="yellow",
+            highlight=False,
             soft_wrap=True,
         )

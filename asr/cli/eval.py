@@ -5,17 +5,30 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.options import EXIT_INTERRUPTED, ChunkMs, Model, Precision, check_destination
+from asr.budget import Budget
+from asr.cli.options import (
+    EXIT_INTERRUPTED,
+    BudgetLatencyMs,
+    BudgetMemoryMb,
+    BudgetRtf,
+    ChunkMs,
+    Model,
+    Precision,
+    check_destination,
+    make_budget,
+)
 from asr.evaluation.manifest import Manifest, read_manifests
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from asr.evaluation.evaluate import EvaluationReport
+    from asr.evaluation.evaluate import BudgetUse, EvaluationReport
     from asr.recognizer import Recognizer
 
 _SKIPPED_SHOWN = 5
+
+_EXIT_SKIPPED = 2
 
 
 def evaluate_command(
@@ -36,18 +49,26 @@ def evaluate_command(
     ] = None,
     precision: Precision = "int8",
     chunk_ms: ChunkMs = None,
+    budget_rtf: BudgetRtf = None,
+    budget_memory_mb: BudgetMemoryMb = None,
+    budget_latency_ms: BudgetLatencyMs = None,
     report: Annotated[
         Path | None,
         typer.Option(
             metavar="OUT.json", help="Write all figures and hypotheses to this JSON file."
         ),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 2 if a recording was skipped.")
+    ] = False,
 ) -> None:
     """Measure word error rate, real-time factor and memory on transcribed recordings.
 
     The recordings are streamed block by block, one thread, as a program would. Errors are counted
     with sclite's alignment after one normalisation of both texts; RTF leaves out reading the files.
-    Ctrl-C ends it early: what was measured so far is reported, marked as incomplete.
+    A row or recording that can't be used is skipped, and that is said. With a budget, the table has
+    what it led to. Ctrl-C ends it early: what was measured so far is reported, marked as
+    incomplete.
     """
     # Imported here, as everything heavy below, so that the other commands start fast.
     from rich.console import Console
@@ -57,11 +78,12 @@ def evaluate_command(
 
     if report is not None:
         check_destination("--report", report)
+    budget = make_budget(budget_rtf, budget_memory_mb, budget_latency_ms)
     manifest = read_manifests(manifests, split, limit)
     recognizer = load(model, precision=precision, chunk_ms=chunk_ms)
     envelope = describe_evaluation(recognizer, manifests, split, limit)
     console = Console(stderr=True)
-    result = _evaluate_with_progress(recognizer, manifest, console)
+    result = _evaluate_with_progress(recognizer, manifest, budget, console)
     _print_skipped(result, console)
     Console().print(_table(result))
     if report is not None:
@@ -69,10 +91,12 @@ def evaluate_command(
     if not result.complete:
         console.print("interrupted: the figures are of a part only", style="yellow")
         raise typer.Exit(EXIT_INTERRUPTED)
+    if strict and result.skipped:
+        raise typer.Exit(_EXIT_SKIPPED)
 
 
 def _evaluate_with_progress(
-    recognizer: "Recognizer", manifest: Manifest, console: "Console"
+    recognizer: "Recognizer", manifest: Manifest, budget: Budget | None, console: "Console"
 ) -> "EvaluationReport":
     from rich.progress import (
         BarColumn,
@@ -84,7 +108,7 @@ def _evaluate_with_progress(
 
     from asr.evaluation.evaluate import Evaluation
 
-    evaluation = Evaluation(recognizer, skipped=manifest.skipped)
+    evaluation = Evaluation(recognizer, skipped=manifest.skipped, budget=budget)
     complete = True
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
@@ -102,6 +126,9 @@ def _print_skipped(report: "EvaluationReport", console: "Console") -> None:
     lines = [f"skipped {item.id}: {item.reason}" for item in report.skipped[:_SKIPPED_SHOWN]]
     if len(report.skipped) > _SKIPPED_SHOWN:
         lines.append(f"... and {len(report.skipped) - _SKIPPED_SHOWN} more skipped")
+    if lines:
+        total = len(report.scores) + len(report.skipped)
+        lines.append(f"{len(report.skipped)} of {total} recordings are not in the figures")
     for line in lines:
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
@@ -126,6 +153,16 @@ def _table(report: "EvaluationReport") -> "Table":
         ("audio", f"{report.audio_s / 60:.1f} min"),
         ("RTF", f"{report.rtf:.4f}"),
         ("peak memory", f"{report.peak_rss_mb:.0f} MB"),
+        *(_budget_rows(report.budget) if report.budget else []),
     ]:
         table.add_row(name, value)
     return table
+
+
+def _budget_rows(use: "BudgetUse") -> list[tuple[str, str]]:
+    audio_s = sum(item.audio_s for item in use.points) or 1.0
+    shares = [f"{item.point} {item.audio_s / audio_s:.0%}" for item in use.points]
+    rows = [("moves", f"{use.moves}"), ("overruns", f"{use.overruns}")]
+    if use.ended:
+        rows.append(("ended by memory", f"{use.ended}"))
+    return [*rows, ("chunks", ", ".join(shares))]

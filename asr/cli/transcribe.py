@@ -28,6 +28,7 @@ from asr.cli.options import (
 from asr.decoding.endpoint import EndpointRules
 from asr.errors import AsrError, AudioError, BudgetExceeded
 from asr.evaluation.meters import RtfMeter, peak_rss_mb
+from asr.features import SAMPLE_RATE
 from asr.live import LiveStream
 from asr.recognizer import load
 from asr.results import Endpoint, Event, Moved, Overrun, Partial, Result
@@ -52,6 +53,7 @@ class _Outcome:
     result: Result  # of what could be read
     meter: RtfMeter  # of its stream
     report: BudgetReport  # the same
+    skipped_s: float  # silence that was kept from the encoder
     error: AudioError | BudgetExceeded | None = None  # why it ended before its end ...
     interrupted: bool = False  # ... or that the user ended it
 
@@ -78,7 +80,10 @@ def transcribe_command(
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Feed the audio at the speed of speech.")
     ] = False,
-    rate: Annotated[int, typer.Option("--rate", help="Sample rate of '-' in Hz.")] = 16_000,
+    rate: Annotated[
+        int | None,
+        typer.Option("--rate", metavar="HZ", help="Sample rate of '-'; default: 16000."),
+    ] = None,
     endpoints: Annotated[
         bool,
         typer.Option(
@@ -96,6 +101,11 @@ def transcribe_command(
     Speed and memory go to stderr. A file that can't be read to its end is reported, what could be
     read of it is transcribed, the other files are too, and the exit code is 2.
     """
+    if rate is not None and STDIN not in files:
+        raise AsrError(
+            f"--rate {rate} is for raw PCM on stdin, and no file is '-'; leave it out: a recording "
+            "states its own rate"
+        )
     budget = make_budget(budget_rtf, budget_memory_mb, budget_latency_ms)
     recognizer = load(model, precision=precision, chunk_ms=chunk_ms, threads=threads)
     block_s = _REALTIME_BLOCK_S if realtime else _BLOCK_S
@@ -106,12 +116,17 @@ def transcribe_command(
         )
         name = f"{source}: " if len(files) > 1 else ""
         segments = _Segments(name, shown=not as_json)
-        blocks = _open(source, rate, block_s)
+        blocks = _open(source, SAMPLE_RATE if rate is None else rate, block_s)
         outcome = _transcribe(stream, source, blocks, realtime, segments)
         outcomes.append(outcome)
         _print_error(outcome)
         if as_json:
-            _print_json(outcome, segments if endpoints else None, budgeted=budget is not None)
+            _print_json(
+                outcome,
+                segments=segments if endpoints else None,
+                gated=skip_silence,
+                budgeted=budget is not None,
+            )
         elif outcome.result.duration_s > 0 and not endpoints:
             typer.echo(f"{name}{outcome.result.text}")
         if outcome.interrupted:
@@ -164,7 +179,7 @@ def _transcribe(
         error = caught
     except BudgetExceeded as caught:
         line.clear()
-        return _Outcome(source, caught.result, stream.meter, stream.report(), caught)
+        return _outcome(source, stream, caught.result, caught)
     except KeyboardInterrupt:
         interrupted = True
     try:
@@ -175,7 +190,19 @@ def _transcribe(
                 segments.add(segment)
     except KeyboardInterrupt:  # raised behind the block: the result is there
         interrupted = True
-    return _Outcome(source, final.result, stream.meter, stream.report(), error, interrupted)
+    return _outcome(source, stream, final.result, error, interrupted)
+
+
+def _outcome(
+    source: str,
+    stream: Stream,
+    result: Result,
+    error: AudioError | BudgetExceeded | None,
+    interrupted: bool = False,
+) -> _Outcome:
+    return _Outcome(
+        source, result, stream.meter, stream.report(), stream.skipped_s, error, interrupted
+    )
 
 
 def _feed(stream: Stream, blocks: Blocks, line: LiveLine, segments: _Segments) -> None:
@@ -249,7 +276,9 @@ def _print_error(outcome: _Outcome) -> None:
         typer.echo(f"error: {outcome.error}", err=True)
 
 
-def _print_json(outcome: _Outcome, segments: _Segments | None, budgeted: bool) -> None:
+def _print_json(
+    outcome: _Outcome, *, segments: _Segments | None, gated: bool, budgeted: bool
+) -> None:
     result = outcome.result
     line = {
         "file": outcome.source,
@@ -261,6 +290,8 @@ def _print_json(outcome: _Outcome, segments: _Segments | None, budgeted: bool) -
         line["segments"] = [
             {name: getattr(segment, name) for name in _SEGMENT_KEYS} for segment in segments
         ]
+    if gated:
+        line["skipped_s"] = round(outcome.skipped_s, 3)
     if budgeted:
         line["budget"] = outcome.report.to_dict()
     # Piece by piece: as one string, an hour of words would cost 15 MB.
@@ -273,8 +304,10 @@ def _print_summary(outcomes: list[_Outcome]) -> None:
     for outcome in outcomes:
         total.add(outcome.meter)
     rtf = f"RTF {total.rtf:.3f}, " if total.audio_s else ""
+    skipped_s = sum(outcome.skipped_s for outcome in outcomes)
+    skipped = f", {skipped_s:.1f} s of silence skipped" if skipped_s else ""
     typer.echo(
         f"{total.audio_s:.1f} s of audio in {total.compute_s:.2f} s "
-        f"({rtf}peak memory {peak_rss_mb():.0f} MB)",
+        f"({rtf}peak memory {peak_rss_mb():.0f} MB{skipped})",
         err=True,
     )

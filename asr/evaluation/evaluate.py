@@ -1,18 +1,20 @@
 """Runs a recogniser over utterances, as a program would run it: block by block, in a stream."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from asr.audio import Blocks, read_blocks
-from asr.errors import AsrError
+from asr.budget import Budget, OperatingPoint
+from asr.errors import AsrError, BudgetExceeded
 from asr.evaluation.alignment import align
 from asr.evaluation.envelope import EvaluationEnvelope, write_result
 from asr.evaluation.manifest import Skipped, Utterance
 from asr.evaluation.meters import RtfMeter, peak_rss_mb
 from asr.evaluation.wer import WordErrors, bootstrap_interval
 from asr.features import Samples
+from asr.supervisor import BudgetReport, PointTime
 from asr.text import normalize
 
 REPORT_SCHEMA_VERSION = 1
@@ -35,11 +37,13 @@ class SpeechStream(Protocol):
 
     def finish(self) -> FinalText: ...
 
+    def report(self) -> BudgetReport: ...
+
 
 class SpeechRecognizer(Protocol):
     """Anything that opens streams; `asr.recognizer.Recognizer` is one."""
 
-    def stream(self) -> SpeechStream: ...
+    def stream(self, budget: Budget | None = None) -> SpeechStream: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,31 @@ class UtteranceScore:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetUse:
+    """What a budget led to, in all streams of an evaluation together."""
+
+    budget: Budget
+    moves: int  # from one operating point to another
+    overruns: int  # a budget was broken, and told so
+    ended: int  # streams that memory ended early: what they hadn't heard counts as deleted words
+    points: tuple[PointTime, ...]  # best first
+
+    @classmethod
+    def of(cls, budget: Budget, reports: Sequence[BudgetReport], ended: int) -> "BudgetUse":
+        """Add up the reports of streams that were held to `budget`."""
+        points: dict[OperatingPoint, float] = {}
+        for item in (item for report in reports for item in report.points):
+            points[item.point] = points.get(item.point, 0.0) + item.audio_s
+        return cls(
+            budget,
+            moves=sum(len(report.moves) for report in reports),
+            overruns=sum(len(report.overruns) for report in reports),
+            ended=ended,
+            points=tuple(PointTime(point, points[point]) for point in sorted(points)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationReport:
     """The figures of one evaluation."""
 
@@ -62,6 +91,7 @@ class EvaluationReport:
     rtf: float  # wall time inside the streams over audio time; reading the files is not in it
     peak_rss_mb: float  # of the whole process, in MB of 10^6 bytes
     complete: bool = True  # every utterance had its turn
+    budget: BudgetUse | None = None  # None: the streams had none
 
     @property
     def errors(self) -> WordErrors:
@@ -87,6 +117,7 @@ class EvaluationReport:
             "rtf": self.rtf,
             "peak_rss_mb": self.peak_rss_mb,
             "audio_s": self.audio_s,
+            "budget": asdict(self.budget) if self.budget else None,
             "skipped": [{"id": item.id, "reason": item.reason} for item in self.skipped],
             "rows": [
                 {
@@ -112,14 +143,18 @@ class Evaluation:
         recognizer: SpeechRecognizer,
         *,
         skipped: Iterable[Skipped] = (),
+        budget: Budget | None = None,
         read: Callable[[Path], Blocks] = read_blocks,
     ) -> None:
-        """Take what is evaluated; rows left out before, to be named in the report as well; and what
-        gives the blocks of an audio file."""
+        """Take what is evaluated; rows left out before, to be named in the report as well; a budget
+        that each stream is held to; and what gives the blocks of an audio file."""
         self._recognizer = recognizer
         self._read = read
         self._recognized: list[tuple[Utterance, str]] = []
         self._skipped = list(skipped)
+        self._budget = budget
+        self._budget_reports: list[BudgetReport] = []
+        self._ended = 0
         self._meter = RtfMeter()
 
     @property
@@ -131,16 +166,24 @@ class Evaluation:
         """Recognise an utterance in a stream of its own.
 
         A recording that the recogniser refuses with an AsrError is skipped and named in the report.
+        One that a budget of memory ended early is scored: that is what the budget costs.
+
+        Raises BudgetError for a budget that can't be held at all.
         """
-        stream = self._recognizer.stream()
+        stream = self._recognizer.stream(self._budget)
         try:
             for samples, sample_rate in self._read(utterance.audio):
                 stream.accept(samples, sample_rate)
             self._recognized.append((utterance, stream.finish().text))
+        except BudgetExceeded as exceeded:
+            self._recognized.append((utterance, exceeded.text))
+            self._ended += 1
         except AsrError as error:
             self._skipped.append(Skipped(utterance.id, str(error)))
         finally:
             self._meter.add(stream.meter)
+            if self._budget is not None:
+                self._budget_reports.append(stream.report())
 
     def report(self, complete: bool = True) -> EvaluationReport:
         """Score what was recognised. `complete` says whether every utterance had its turn.
@@ -155,7 +198,12 @@ class Evaluation:
             )
         scores = tuple(_score(utterance, text) for utterance, text in self._recognized)
         meter, skipped = self._meter, tuple(self._skipped)
-        return EvaluationReport(scores, skipped, meter.audio_s, meter.rtf, peak_mb, complete)
+        budget = None
+        if self._budget is not None:
+            budget = BudgetUse.of(self._budget, self._budget_reports, self._ended)
+        return EvaluationReport(
+            scores, skipped, meter.audio_s, meter.rtf, peak_mb, complete, budget
+        )
 
 
 def evaluate(

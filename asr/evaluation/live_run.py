@@ -44,6 +44,11 @@ class LiveRun:
     late_s: float  # how late a block was pushed at most
     complete: bool  # played to its end
 
+    @property
+    def ended_at(self) -> OperatingPoint | None:
+        """Where it ran in the end; None if it ended before its first chunk."""
+        return _point(self.report)
+
     def word_errors(self) -> WordErrors | None:
         """Errors in the recordings that were played to their end; None if no text is known.
 
@@ -51,7 +56,7 @@ class LiveRun:
         """
         ends_s = [*(play.start_s for play in self.plays[1:]), float("inf")]
         scored = []
-        for play, end_s in zip(self.plays, ends_s, strict=True):
+        for play, end_s in zip(self.plays, ends_s, strict=False):
             if play.complete and play.recording.text is not None:
                 heard = [word for word in self.words if play.start_s <= word.start_s < end_s]
                 reference, hypothesis = normalize(play.recording.text), _text(heard)
@@ -76,7 +81,7 @@ def run_live(
     """
     live = LiveStream(stream)
     playback = Playback(recordings, seconds)
-    observer = Observer(live.report, lambda: live.queued_s)
+    observer = Observer(live.report, lambda: stream.queued_s)
     ended = Event()
     player = Thread(target=_play, args=(playback, live, ended), daemon=True)
     player.start()

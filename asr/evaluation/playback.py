@@ -2,6 +2,7 @@
 
 import itertools
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,8 @@ class Play:
 
 
 def read_recordings(sources: Sequence[Path]) -> tuple[Recording, ...]:
-    """Return the recordings of manifests (`*.jsonl`) and audio files.
+    """Return the recordings of manifests (`*.jsonl`) and audio files. What a manifest has and can't
+    be played is left out with a warning.
 
     Raises AsrError where there is none, AudioError and ManifestError for one that can't be used.
     """
@@ -51,6 +53,8 @@ def read_recordings(sources: Sequence[Path]) -> tuple[Recording, ...]:
         if source.suffix == MANIFEST_SUFFIX:
             rows = read_manifest(source)
             recordings += [Recording(row.audio, row.text) for row in rows.utterances]
+            for row in rows.skipped:
+                warnings.warn(f"{source}: {row.id} is left out: {row.reason}", stacklevel=2)
         else:
             recordings.append(Recording(source))
     if not recordings:
@@ -117,6 +121,8 @@ class Playback:
         self, samples: Samples, rate: int, push: Push, sleep: Callable[[float], object]
     ) -> bool:
         """Push a block in time; return whether it was played to its end."""
+        if self.complete:
+            return False
         block = samples[: round(self._seconds * rate) - self._pushed]
         self._pushed += len(block)
         due = self._started + self._pushed / rate

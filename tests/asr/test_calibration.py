@@ -138,6 +138,19 @@ def test_a_refusal_is_never_from_a_kept_profile(monkeypatch: pytest.MonkeyPatch)
         admission.admit(Budget(rtf=0.001), OperatingPoint(320))
 
 
+def test_calibrating_measures_anew_for_the_streams_to_come(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recognizer = asr.load(tiny_bundle)
+    profiles = [Profile(dict.fromkeys(POINTS, rtf), 1.0) for rtf in (0.1, 0.2, 0.9)]
+    monkeypatch.setattr(calibration, "calibrate", lambda *_: profiles.pop(0))
+    assert recognizer.calibrate() == dict.fromkeys(POINTS[1:], 0.1)  # from its own 320 ms down
+    assert recognizer.calibrate() == dict.fromkeys(POINTS[1:], 0.2)
+    with pytest.raises(BudgetError, match=r"needs 0\.2 on this machine"):
+        recognizer.stream(budget=Budget(rtf=0.15))
+    assert len(profiles) == 1
+
+
 def test_every_point_is_measured_once_for_all_streams(tiny_bundle: Path, cache: Path) -> None:
     recognizer = asr.load(tiny_bundle, chunk_ms=200)
     stream = recognizer.stream(budget=Budget(rtf=1000))

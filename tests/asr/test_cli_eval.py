@@ -16,6 +16,7 @@ import typer
 from typer.testing import CliRunner
 
 import asr
+from asr.budget import Budget
 from asr.bundle import open_bundle
 from asr.cli.eval import evaluate_command
 from asr.errors import AsrError, ManifestError
@@ -48,7 +49,7 @@ class FakeRecognizer:
     def __init__(self, bundle: Path, patience: int = 1000) -> None:
         self.bundle, self.patience = open_bundle(bundle), patience
 
-    def stream(self) -> FakeStream:
+    def stream(self, budget: Budget | None = None) -> FakeStream:
         self.patience -= 1
         if self.patience < 0:
             raise KeyboardInterrupt
@@ -100,6 +101,40 @@ def test_pools_manifests_prints_figures_and_writes_the_report(
     content = json.loads(report.read_text())
     assert content["utterances"] == 3
     assert content["complete"] is True
+
+
+def test_strict_makes_skipped_recordings_an_error(
+    tmp_path: Path, loaded: list[tuple[Any, ...]]
+) -> None:
+    path, report = manifest(tmp_path / "a", "hello world"), tmp_path / "out.json"
+    for options, exit_code in (([], 0), (["--strict"], 2)):
+        result = run(path, *options, "--report", report)
+        assert result.exit_code == exit_code
+        assert "1 of 2 recordings are not in the figures" in result.stderr
+        assert "0.00%" in result.stdout
+        assert report.exists()
+        report.unlink()
+    whole = run(path, "--split", "dev", "--strict")
+    assert whole.exit_code == 0
+    assert "not in the figures" not in whole.stderr
+
+
+def test_a_budget_is_evaluated_and_its_use_is_shown(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path, report = manifest(tmp_path / "a", "hello", "world"), tmp_path / "out.json"
+    options = ["--model", tiny_bundle, "--split", "dev", "--report", report]
+    result = run(path, *options, "--budget-rtf", "1000", "--budget-latency-ms", "60000")
+    assert result.exit_code == 0, result.output
+    lines = {line.strip("│ ").replace(" ", "") for line in result.stdout.splitlines()}
+    assert {"moves│0", "overruns│0", "chunks│320ms100%"} <= lines
+    content = json.loads(report.read_text())["budget"]
+    assert content["budget"] == {"rtf": 1000, "memory_mb": None, "latency_ms": 60_000}
+    assert (content["moves"], content["ended"]) == (0, 0)
+    refused = run(path, *options, "--budget-rtf", "1e-9")
+    assert isinstance(refused.exception, AsrError)
+    assert "rtf=1e-09 can't be held" in str(refused.exception)
 
 
 def test_split_and_limit(tmp_path: Path, loaded: list[tuple[Any, ...]]) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import re
 import shlex
 import signal
 import subprocess
@@ -21,6 +22,7 @@ import asr
 from asr.cli import app
 from asr.cli.live import LiveLine
 from tests.asr.signals import noise
+from tests.samples import SAMPLES, read_samples
 
 Write = Callable[..., Path]
 ROOT = Path(__file__).parents[2]
@@ -115,6 +117,7 @@ def test_errors_are_in_the_json_too(tiny_bundle: Path, tmp_path: Path) -> None:
         (["--chunk-ms", "50"], "error: a chunk of 50 ms; expected a multiple of 40 ms"),
         (["--precision", "int4"], "this model has no precision 'int4'; it has int8"),
         (["--threads", "0"], "error: 0 threads"),
+        (["--rate", "8000"], "error: --rate 8000 is for raw PCM on stdin, and no file is '-'"),
     ],
 )
 def test_bad_options(
@@ -125,6 +128,73 @@ def test_bad_options(
     assert done.exit_code == 2
     assert message in done.stderr
     assert done.stdout == ""
+
+
+@pytest.fixture(scope="module")
+def two_sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording with 10 s of silence between two sentences, for the built-in model."""
+    first, second = (read_samples(sample) for sample in SAMPLES[:2])
+    path = tmp_path_factory.mktemp("spoken") / "two.wav"
+    soundfile.write(path, np.concatenate([first, np.zeros(160_000), second]), 16_000)
+    return path
+
+
+def test_endpoints_give_a_line_a_segment_and_silence_is_skipped(two_sentences: Path) -> None:
+    done = invoke(two_sentences, "--endpoints", "--skip-silence")
+    assert done.exit_code == 0
+    lines = [re.fullmatch(r"\[([\d.]+)-([\d.]+)\] (.+)", line) for line in done.stdout.splitlines()]
+    assert None not in lines, done.stdout
+    segments = [(float(line[1]), float(line[2]), line[3]) for line in lines if line]
+    gap_from_s = soundfile.info(SAMPLES[0].path).duration
+    before = [segment for segment in segments if segment[1] < gap_from_s + 0.5]
+    after = [segment for segment in segments if segment[0] > gap_from_s + 10.0]
+    assert before and after and segments == before + after
+    assert "s of silence skipped)" in done.stderr
+
+    done = invoke(two_sentences, "--endpoints", "--skip-silence", "--json")
+    content = json.loads(done.stdout)
+    found = [
+        (segment["start_s"], segment["end_s"], segment["text"]) for segment in content["segments"]
+    ]
+    assert found == segments
+    assert content["text"] == " ".join(text for _, _, text in segments)
+    assert content["words"][0]["start_s"] == segments[0][0]
+    assert content["words"][-1]["end_s"] == segments[-1][1]
+    assert content["segments"][0]["rule"] == "pause"
+    assert content["segments"][0]["reason"].startswith("1.2 s of silence after '")
+    assert content["segments"][-1]["rule"] == "end"
+    assert 10.0 - 4.5 - 2 * 0.32 < content["skipped_s"] < 10.0
+
+
+def test_several_files_with_endpoints_are_named(two_sentences: Path) -> None:
+    path = SAMPLES[0].path
+    done = invoke(path, two_sentences, "--endpoints")
+    names = [line.split(": [")[0] for line in done.stdout.splitlines()]
+    assert names[0] == str(path)
+    assert names.count(str(two_sentences)) >= 2
+
+
+def test_silence_has_no_segment_and_an_empty_text(tmp_path: Path) -> None:
+    path = tmp_path / "silence.wav"
+    soundfile.write(path, np.zeros(160_000), 16_000)
+    assert invoke(path, "--skip-silence").stdout == "\n"
+    done = invoke(path, "--endpoints", "--skip-silence")
+    assert (done.exit_code, done.stdout) == (0, "")
+    done = invoke(path, "--endpoints", "--skip-silence", "--json")
+    content = json.loads(done.stdout)
+    assert (content["text"], content["segments"], content["error"]) == ("", [], None)
+    assert content["skipped_s"] > 5.0
+
+
+def test_an_empty_file_has_no_segment_and_an_error(tmp_path: Path) -> None:
+    (tmp_path / "empty.wav").touch()
+    done = invoke(tmp_path / "empty.wav", "--endpoints", "--skip-silence")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "empty.wav: an empty file" in done.stderr
+    done = invoke(tmp_path / "empty.wav", "--endpoints", "--skip-silence", "--json")
+    content = json.loads(done.stdout)
+    assert (content["segments"], content["skipped_s"]) == ([], 0.0)
+    assert "an empty file" in content["error"]
 
 
 def test_usage_errors_exit_with_2() -> None:

@@ -190,3 +190,19 @@ def test_a_producer_that_waits_is_let_go_when_the_stream_ends(
 def test_an_impossible_queue(queue_s: float) -> None:
     with pytest.raises(AsrError, match=f"a queue of {queue_s} s"):
         LiveStream(open_stream(), queue_s)
+
+
+def test_a_queue_that_came_and_went_between_two_chunks_is_in_the_report() -> None:
+    """With large chunks, the queue is long over when the next one is measured."""
+    stream = open_stream()
+    stream.chunk_frames = 64
+    live = LiveStream(stream)
+    for block in np.split(np.zeros(2 * 16_000, np.float32), 20):
+        live.push(block)
+    drain(live)
+    for _ in range(10):
+        live.push(np.zeros(1600, np.float32))
+        drain(live)
+    report = live.report()
+    assert report.audio_s == pytest.approx(2.56)
+    assert report.max_queue_s == pytest.approx(1.9)

@@ -1,13 +1,11 @@
-"""A stream under a budget: switches lose and repeat nothing, memory is held or the stream ends with
+"""A stream under a budget: moves lose and repeat nothing, memory is held or the stream ends with
 its text, and the report has every decision."""
 
 import json
-from itertools import cycle, pairwise
 
 import numpy as np
 import pytest
 
-import asr
 from asr.budget import Budget, OperatingPoint, ladder
 from asr.bundle import StreamingConfig
 from asr.decoding.greedy import GreedySearch
@@ -20,7 +18,6 @@ from asr.stream import Stream
 from asr.supervisor import RELEASE_EVERY_S, Supervisor, describe
 from tests.asr.fake_engine import LETTERS, BurstEngine
 from tests.asr.signals import bursts
-from tests.samples import SAMPLES, Sample, read_samples
 
 LADDER = ladder(OperatingPoint(160))
 COSTS = dict(zip(LADDER, [0.015, 0.006, 0.004, 0.0029, 0.0025], strict=True))
@@ -183,47 +180,3 @@ def test_refused_audio_is_one_line_for_many_blocks() -> None:
     assert overrun.refused_s == pytest.approx(2.0)
     assert stream.report().lost_audio_s == pytest.approx(2.0)
     assert "refused 2.00 s of audio" in describe(overrun)
-
-
-@pytest.fixture(scope="module")
-def recognizer() -> asr.Recognizer:
-    return asr.load()
-
-
-@pytest.mark.parametrize(
-    "sample",
-    [
-        pytest.param(sample, id=sample.name, marks=[pytest.mark.slow] if number else [])
-        for number, sample in enumerate(SAMPLES)
-    ],
-)
-def test_a_switch_at_any_boundary_of_a_recording_loses_and_repeats_no_word(
-    recognizer: asr.Recognizer, sample: Sample
-) -> None:
-    """After every chunk of 160 ms once, to 640 ms: the frames before are the same to the bit, all
-    frames are searched, and times go on."""
-    samples = read_samples(sample)
-    chunks = len(samples) // 2560
-    unswitched = _transcribe(recognizer, samples, cycle([4]))
-    for boundary in range(chunks):
-        result = _transcribe(recognizer, samples, [4] * boundary + [16] * chunks)
-        before = [token for token in unswitched.tokens if token.time_s < 0.16 * boundary]
-        assert list(result.tokens[: len(before)]) == before
-        assert all(one.time_s < other.time_s for one, other in pairwise(result.tokens))
-        assert abs(len(result.tokens) - len(unswitched.tokens)) < 0.35 * len(unswitched.tokens)
-
-
-def _transcribe(recognizer: asr.Recognizer, samples: np.ndarray, sizes: object) -> asr.Result:
-    stream = recognizer.stream()
-    stream.push(samples)
-    stream.end()
-    frames = 0
-    for size in sizes:
-        stream.chunk_frames = size
-        if (window := stream.next_window()) is None:
-            break
-        encoder_out, state = recognizer._engine.encode(window, stream.encoder_state)
-        stream.advance(encoder_out, state)
-        frames += len(encoder_out)
-    assert frames == (round(len(samples) / 160) + 19 - 3) // 4
-    return stream.finish().result

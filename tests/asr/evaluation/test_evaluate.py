@@ -2,20 +2,23 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from asr.audio import Blocks
-from asr.errors import AsrError, AudioError
+from asr.budget import Budget, OperatingPoint
+from asr.errors import AsrError, AudioError, BudgetExceeded
 from asr.evaluation.envelope import EvaluationEnvelope, Machine, ModelIdentity
 from asr.evaluation.evaluate import Evaluation, EvaluationReport, evaluate
 from asr.evaluation.manifest import Skipped, Utterance
 from asr.evaluation.meters import RtfMeter
 from asr.evaluation.wer import WordErrors
 from asr.features import Samples
+from asr.results import Moved, Overrun, Result
+from asr.supervisor import BudgetReport, PointTime, ungoverned
 
 ENVELOPE = EvaluationEnvelope(
     version="1.2.3",
@@ -61,7 +64,7 @@ class FakeStream:
 class FakeRecognizer:
     words: list[str]
 
-    def stream(self) -> FakeStream:
+    def stream(self, budget: Budget | None = None) -> FakeStream:
         return FakeStream(self.words)
 
 
@@ -114,6 +117,52 @@ def test_broken_recordings_are_named_and_not_fatal() -> None:
     )
 
 
+FAST, SLOW = OperatingPoint(640), OperatingPoint(320)
+
+
+class GovernedStream(FakeStream):
+    """Moves once, from its first point to the second; the word 3 is too much for its memory."""
+
+    def accept(self, samples: Samples, sample_rate: int) -> list[object]:
+        if self.words[int(samples[0])] == "3":
+            text = " ".join(self.heard)
+            raise BudgetExceeded("no memory", Result(text, (), (), 0.5, 0.0))
+        return super().accept(samples, sample_rate)
+
+    def report(self) -> BudgetReport:
+        moved = Moved(2.0, SLOW, FAST, "rtf 0.2 of 0.1")
+        late = Overrun(2.5, "latency", 700, 600, 0, "stays")
+        points = PointTime(SLOW, 2.0), PointTime(FAST, 1.0)
+        books = ungoverned(SLOW, lambda: None).report()
+        return replace(books, points=points, moves=(moved,), overruns=(late, late))
+
+
+@dataclass
+class GovernedRecognizer(FakeRecognizer):
+    budgets: list[Budget | None] = field(default_factory=list)
+
+    def stream(self, budget: Budget | None = None) -> FakeStream:
+        self.budgets.append(budget)
+        return GovernedStream(self.words)
+
+
+def test_a_budget_holds_for_each_stream_and_what_it_led_to_is_added_up() -> None:
+    recognizer, budget = GovernedRecognizer(RECOGNIZER.words), Budget(rtf=0.1)
+    evaluation = Evaluation(recognizer, read=read_fake, budget=budget)
+    for item in (utterance("0-1", "hello world"), utterance("0-2-1", "hello three world")):
+        evaluation.add(item)
+    report = evaluation.report()
+    assert recognizer.budgets == [budget, budget]
+    use = report.budget
+    assert use is not None
+    assert (use.budget, use.moves, use.overruns, use.ended) == (budget, 2, 4, 1)
+    assert use.points == (PointTime(SLOW, 4.0), PointTime(FAST, 2.0))
+    assert report.errors == WordErrors(hits=3, deletions=2), "what was not heard is deleted"
+    assert report.skipped == ()
+    content = json.loads(json.dumps(report.to_dict(ENVELOPE)))["budget"]
+    assert content["points"][0] == {"point": {"chunk_ms": 320}, "audio_s": 4.0}
+
+
 def test_mistakes_in_the_program_are_fatal() -> None:
     """Only bad input may be skipped: a defect that costs every utterance must not look like it."""
     with pytest.raises(IndexError):
@@ -156,6 +205,7 @@ def test_report_as_json(tmp_path: Path) -> None:
     ]
     assert content["wer"] == pytest.approx(1 / 3)
     assert content["ci95"][0] <= content["wer"] <= content["ci95"][1]
+    assert content["budget"] is None
     figures = ("ins", "del", "sub", "words", "utterances", "audio_s")
     assert [content[key] for key in figures] == [0, 0, 1, 3, 2, 1.5]
     assert {"rtf", "peak_rss_mb"} <= content.keys()

@@ -1,0 +1,112 @@
+"""Whether one more stream can be taken without breaking the budgets of the others."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from asr.budget import Budget, OperatingPoint
+from asr.errors import AsrError
+from asr.governor import DOWN_AT
+
+FULL_AT = 0.7
+"""Share of the CPUs that all streams together may need. Chunks come when they come, so a fuller
+machine lets them wait for each other, and the rest of the server needs its time, too."""
+
+_WINDOW_S = 10.0
+_TELLING_S = 0.1  # of computation: less of it says nothing about the machine
+
+
+class Refused(AsrError):
+    """A stream that can't be taken now."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        """`reason` is a word for programs: `full` or `load`."""
+        super().__init__(message)
+        self.reason = reason
+
+
+class Capacity:
+    """Keeps the books of what the open streams need.
+
+    A stream at real time needs as much of a CPU as the calibrated RTF of its operating point says,
+    times what the machine is slower than calibrated: what the streams cost in the last 10 s over
+    what they should have cost. So a machine that is busy with something else takes fewer.
+    """
+
+    def __init__(
+        self,
+        rtf: Mapping[OperatingPoint, float],
+        cpus: int,
+        max_streams: int,
+        budget: Budget | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`rtf` is that of `Recognizer.calibrated_rtf` with the `budget` that every stream has."""
+        self._rtf = rtf
+        self._cpus = cpus
+        self._max_streams = max_streams
+        self._rtf_limit = budget.rtf if budget else None
+        self._clock = clock
+        self._points: list[OperatingPoint] = []  # of the open streams, as they began
+        self._recent: deque[tuple[float, float, float]] = deque()  # time, expected, found
+        self._expected_s = self._found_s = 0.0  # their sums
+
+    @property
+    def streams(self) -> int:
+        """How many are open."""
+        return len(self._points)
+
+    @property
+    def load_cpus(self) -> float:
+        """CPUs that the open streams need, at real time."""
+        return self._slowness() * sum(self._rtf[point] for point in self._points)
+
+    def admit(self, point: OperatingPoint) -> None:
+        """Count a stream that begins at `point`; `release` gives its place back.
+
+        Raises Refused.
+        """
+        if len(self._points) >= self._max_streams:
+            raise Refused("full", f"all {self._max_streams} streams are taken; try again later")
+        rtf = self._slowness() * self._rtf[point]
+        limit = FULL_AT * self._cpus
+        if self._points and self.load_cpus + rtf > limit:
+            raise Refused(
+                "load",
+                f"{len(self._points)} streams need {self.load_cpus:.2f} of {self._cpus} CPUs, and "
+                f"one more, which needs {rtf:.3f}, would pass the {limit:.2f} up to which their "
+                "budgets hold; try again later",
+            )
+        if self._points and self._rtf_limit is not None and rtf > DOWN_AT * self._rtf_limit:
+            raise Refused(
+                "load",
+                f"a stream has an RTF of {rtf:.3f} here now, too near to the budget of "
+                f"{self._rtf_limit:g} of those that are open; try again later",
+            )
+        self._points.append(point)
+
+    def release(self, point: OperatingPoint) -> None:
+        """Take note that a stream which began at `point` has ended."""
+        self._points.remove(point)
+
+    def observe(self, point: OperatingPoint, audio_s: float, compute_s: float) -> None:
+        """Take note of what a step of a stream cost."""
+        step = self._clock(), self._rtf[point] * audio_s, compute_s
+        self._recent.append(step)
+        self._count(*step)
+        self._forget()
+
+    def _slowness(self) -> float:
+        """How many times as much as calibrated the streams cost."""
+        self._forget()
+        return self._found_s / self._expected_s if self._expected_s > _TELLING_S else 1.0
+
+    def _forget(self) -> None:
+        start_s = self._clock() - _WINDOW_S
+        while self._recent and self._recent[0][0] < start_s:
+            time_s, expected_s, found_s = self._recent.popleft()
+            self._count(time_s, -expected_s, -found_s)
+
+    def _count(self, _: float, expected_s: float, found_s: float) -> None:
+        self._expected_s += expected_s
+        self._found_s += found_s

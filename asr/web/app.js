@@ -1,0 +1,201 @@
+// The page: a microphone or a recording goes to the server, text comes back.
+
+import { Gauges } from "./gauges.js";
+import { Microphone } from "./microphone.js";
+import { SAMPLE_RATE, decodeRecording } from "./recording.js";
+import { RecognitionSocket } from "./socket.js";
+import { Transcript } from "./transcript.js";
+import { Waveform } from "./waveform.js";
+
+const NOTICES = 5;
+
+const $ = (id) => document.getElementById(id);
+const gauges = new Gauges($("gauges"));
+const waveform = new Waveform($("wave"), $("track"), $("canvas"), $("words"));
+let transcript = new Transcript();
+let isRecording = false; // else what is shown came from the microphone
+let socket = null; // of the stream that runs
+let microphone = null;
+let token = new URLSearchParams(location.hash.slice(1)).get("token");
+
+function say(text, isAlarm = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("alarm", isAlarm);
+}
+
+function busy() {
+  return socket !== null;
+}
+
+/** Opens a stream; the promise that it returns is kept when it can take audio. */
+async function open(sampleRate, endpoints) {
+  transcript.beginStream();
+  socket = new RecognitionSocket({ sampleRate, endpoints, token }, show, end);
+  showControls();
+  await socket.opened;
+}
+
+function show(message) {
+  const segment = transcript.take(message);
+  if (segment) {
+    const paragraph = document.createElement("p");
+    paragraph.textContent = isRecording ? `${segment.text} ` : segment.text;
+    $("segments").append(paragraph);
+    if (isRecording) waveform.addWords(segment.words);
+  }
+  $("stable").textContent = transcript.stable;
+  $("unstable").textContent = transcript.unstable;
+  $("text").scrollTop = $("text").scrollHeight;
+  if (message.status) {
+    gauges.show(message.status);
+    $("point").textContent = `chunks of ${message.status.chunk_ms} ms`;
+    if (isRecording) waveform.setHeard(message.status.audio_s);
+  }
+  for (const notice of message.notices ?? []) {
+    const item = document.createElement("li");
+    item.textContent = notice;
+    $("notices").append(item);
+    while ($("notices").childElementCount > NOTICES) $("notices").firstElementChild.remove();
+  }
+  showControls();
+}
+
+/** The stream is over; `problem` says why, if it should not be. */
+function end(problem) {
+  socket = null;
+  microphone?.close();
+  microphone = null;
+  if (problem) say(problem, true);
+  else if (isRecording) say("Done.");
+  else say(transcript.segments.length ? "Done. Speak again to go on." : "Done: no words were heard.");
+  showControls();
+}
+
+function showControls() {
+  const listening = microphone !== null;
+  $("microphone").setAttribute("aria-pressed", String(listening));
+  $("microphone").disabled = busy() && !listening;
+  $("microphone-label").textContent = listening ? "Stop" : "Speak";
+  $("file").disabled = busy();
+  const isEmpty = !transcript.segments.length;
+  $("save-text").disabled = $("save-srt").disabled = isEmpty;
+  $("clear").disabled = busy() || isEmpty;
+  $("hint").hidden = !isEmpty || Boolean(transcript.stable || transcript.unstable);
+  $("text").classList.toggle("continuous", isRecording);
+}
+
+function clear() {
+  transcript = new Transcript();
+  isRecording = false;
+  $("segments").replaceChildren();
+  $("notices").replaceChildren();
+  $("stable").textContent = $("unstable").textContent = "";
+  $("recording").hidden = true;
+  waveform.clear();
+  showControls();
+}
+
+async function speak() {
+  if (isRecording) clear();
+  say("Waiting for the microphone …");
+  $("microphone").disabled = true;
+  const early = []; // blocks from before the stream is open: no first word is lost
+  let isOpen = false;
+  try {
+    microphone = await Microphone.open((block) => {
+      showLevel(block);
+      if (isOpen) socket?.send(block);
+      else early.push(block);
+    });
+  } catch (error) {
+    say(error.message, true);
+    showControls();
+    return;
+  }
+  microphone.onEnded = () => stop("The microphone is gone; what it heard is kept.");
+  try {
+    await open(microphone.sampleRate, "pause");
+  } catch {
+    return; // end() has said it
+  }
+  early.forEach((block) => socket?.send(block));
+  isOpen = true;
+  say("Listening.");
+}
+
+function stop(text = "Finishing …") {
+  microphone?.close();
+  microphone = null;
+  say(text);
+  $("microphone").style.setProperty("--level", "0");
+  socket?.finish();
+  showControls();
+}
+
+function showLevel(block) {
+  const power = block.reduce((sum, value) => sum + value * value, 0) / block.length;
+  const level = Math.min(1, Math.max(0, 1 + Math.log10(power + 1e-9) / 5)); // -50 dB to 0 dB
+  $("microphone").style.setProperty("--level", level.toFixed(2));
+}
+
+async function transcribe(file) {
+  if (busy() || !file) return;
+  clear();
+  say(`Reading ${file.name} …`);
+  try {
+    const samples = await decodeRecording(file);
+    isRecording = true;
+    $("recording").hidden = false;
+    $("recording-facts").textContent = `${file.name}, ${(samples.length / SAMPLE_RATE).toFixed(1)} s`;
+    waveform.show(samples, SAMPLE_RATE);
+    await open(SAMPLE_RATE, "length"); // the words of `asr transcribe`: pauses change none
+    await socket.sendAll(samples, (seconds) => say(`Sent ${seconds.toFixed(0)} s …`));
+  } catch (error) {
+    say(error.message, true);
+    showControls();
+  }
+}
+
+function save(content, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([content], { type: "text/plain;charset=utf-8" }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+$("microphone").onclick = () => (microphone ? stop() : speak());
+$("file").onchange = () => {
+  transcribe($("file").files[0]);
+  $("file").value = ""; // so that the same file can be chosen again
+};
+$("save-text").onclick = () => save(`${transcript.text(isRecording ? " " : "\n")}\n`, "transcript.txt");
+$("save-srt").onclick = () => save(transcript.srt(), "transcript.srt");
+$("clear").onclick = () => {
+  clear();
+  say("Ready.");
+  $("microphone").focus();
+};
+$("token-form").onsubmit = (event) => {
+  event.preventDefault();
+  token = $("token").value;
+  $("token-form").hidden = true;
+  $("microphone").focus();
+};
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("dragging");
+});
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) document.body.classList.remove("dragging");
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dragging");
+  transcribe(event.dataTransfer.files[0]);
+});
+
+if (location.hash) history.replaceState(null, "", location.pathname); // it isn't for shoulders
+const health = await (await fetch("/healthz")).json();
+$("token-form").hidden = !health.needs_token || Boolean(token);
+showControls();
