@@ -37,6 +37,7 @@ class Recording:
         self._blocks: Queue[NDArray[np.int16] | None] = Queue(QUEUE_BLOCKS)
         try:
             self.audio_path, self._part = _reserve(directory, began)
+            self._disk = _Disk(self._part)
         except OSError as error:
             raise AudioError(
                 f"{directory}: no recording can be kept there: {error.strerror}; name another "
@@ -44,9 +45,10 @@ class Recording:
             ) from error
         try:
             self._file = soundfile.SoundFile(
-                self._part, "w", sample_rate, channels=1, subtype="PCM_16", format="FLAC"
+                self._disk, "w", sample_rate, channels=1, subtype="PCM_16", format="FLAC"
             )
         except soundfile.SoundFileError as error:
+            self._disk.close()
             self._part.unlink(missing_ok=True)
             raise AudioError(
                 f"{self.audio_path}: FLAC holds no audio at {sample_rate} Hz ({error}); choose "
@@ -73,8 +75,11 @@ class Recording:
         self._writer.join()
         try:
             self._file.close()
-        except soundfile.SoundFileError as error:
-            self.error = self.error or self._broken(error)
+            if self._disk.error is not None:
+                raise self._disk.error
+        except (OSError, soundfile.SoundFileError) as error:
+            self._break(error)
+        self._disk.close()
         if self._samples:
             self._part.replace(self.audio_path)
         else:
@@ -115,11 +120,37 @@ class Recording:
                 try:
                     self._file.write(block)
                     self._samples += len(block)
-                except soundfile.SoundFileError as error:
-                    self.error, broken = self._broken(error), True
+                    if self._disk.error is not None:
+                        raise self._disk.error
+                except (OSError, soundfile.SoundFileError) as error:
+                    self._break(error)
+                    broken = True
 
-    def _broken(self, error: Exception) -> str:
-        return f"{self.audio_path}: {error}; the recording ends early"
+    def _break(self, error: Exception) -> None:
+        reason = (self._disk.error and self._disk.error.strerror) or error
+        self.error = self.error or f"{self.audio_path}: {reason}; the recording ends early"
+
+
+class _Disk:
+    """A new file that keeps its error: libsndfile goes on without a word when a FLAC file is cut.
+
+    It has what soundfile asks of a file that it writes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.error: OSError | None = None
+        self._file = path.open("w+b", buffering=0)
+        self.read, self.seek, self.tell = self._file.read, self._file.seek, self._file.tell
+        self.close = self._file.close
+
+    def write(self, data: bytes) -> int:
+        done = 0
+        try:
+            while done < len(data):
+                done += self._file.write(data[done:])
+        except OSError as error:
+            self.error = self.error or error
+        return done
 
 
 def _reserve(directory: Path, began: datetime) -> tuple[Path, Path]:

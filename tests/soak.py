@@ -16,7 +16,7 @@ from asr.evaluation.meters import peak_rss_mb, rss_mb
 from tests.samples import SAMPLES, read_samples
 
 RATE = 16_000
-BLOCK = 1_600
+BLOCK = 1_600  # samples, 0.1 s
 
 T = TypeVar("T")
 
@@ -50,17 +50,25 @@ class Soak:
 
 
 def speech(seconds: float, seed: int = 0) -> Iterator[np.ndarray]:
-    """Yield the recordings in random order, louder and softer, with 0.1 to 20 s of silence between
-    them, until there are so many seconds."""
+    """Yield blocks of 0.1 s: the recordings in random order, louder and softer, with 0.1 to 20 s of
+    silence between them.
+
+    It holds the recordings, and nothing else that is larger than a block: what is measured beside
+    it is not its own.
+    """
     rng = np.random.default_rng(seed)
     spoken = [read_samples(sample) for sample in SAMPLES]
-    left = round(seconds * RATE)
+    left = round(10 * seconds)
     while left > 0:
-        gap = np.zeros(round(RATE * 0.1 * 200 ** rng.random()), np.float32)
-        sentence = spoken[rng.integers(len(spoken))] * rng.uniform(0.3, 1.0)
-        piece = np.concatenate([gap, sentence]).astype(np.float32)[:left]
-        yield piece
-        left -= len(piece)
+        gap = round(200 ** rng.random())
+        sentence = spoken[rng.integers(len(spoken))]
+        gain = np.float32(rng.uniform(0.3, 1.0))
+        for _ in range(min(gap, left)):
+            yield np.zeros(BLOCK, np.float32)
+        left -= gap
+        for start in range(0, BLOCK * min(len(sentence) // BLOCK, left), BLOCK):
+            yield gain * sentence[start : start + BLOCK]
+            left -= 1
 
 
 def soak(
@@ -97,12 +105,7 @@ def soak_live(
     seconds: float, every_s: float, rules: asr.EndpointRules | None = None, gate: bool = False
 ) -> Soak:
     """Soak a stream in blocks of 0.1 s, as a microphone gives them."""
-    blocks = (
-        (block, RATE)
-        for piece in speech(seconds)
-        for block in np.split(piece, range(BLOCK, len(piece), BLOCK))
-    )
-    return soak(blocks, every_s, rules, gate)
+    return soak(((block, RATE) for block in speech(seconds)), every_s, rules, gate)
 
 
 def soak_file(path: Path, every_s: float) -> Soak:
@@ -113,8 +116,8 @@ def soak_file(path: Path, every_s: float) -> Soak:
 def write_recording(path: Path, seconds: float) -> None:
     """Write speech of such a length: 32 kB a second."""
     with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16") as file:
-        for piece in speech(seconds):
-            file.write(piece)
+        for block in speech(seconds):
+            file.write(block)
 
 
 def in_own_process(function: Callable[..., T], *arguments: Any) -> T:

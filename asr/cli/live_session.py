@@ -10,6 +10,7 @@ from asr.governor import OVERRUN_EVERY_S
 from asr.live import LiveStream
 from asr.memory import resident_mb
 from asr.microphone import Microphone
+from asr.recording import Recording
 from asr.results import Endpoint, Event, Result
 
 if TYPE_CHECKING:
@@ -49,7 +50,10 @@ class Session:
         screen: Screen,
         keys: Keys | None,
         stopped: Callable[[], bool],
+        recording: Recording | None = None,
     ) -> None:
+        """Take what takes part; `recording` is the one that `microphone` feeds. `stopped` is asked
+        whether the user wants to end."""
         self.live = live
         self.segments: list[Endpoint] = []  # those with words
         self.overflows: list[float] = []  # where the driver lost audio, in s
@@ -59,9 +63,10 @@ class Session:
         self._screen = screen
         self._keys = keys
         self._stopped = stopped
+        self._recording = recording
         self._quit = False
         self._finishing = False
-        self._zeros_told = False
+        self._told: set[str] = set()
 
     def run(self) -> Result:
         """Listen until the user or an error ends it; return what was said until then."""
@@ -149,9 +154,15 @@ class Session:
             if not self.overflows or time_s - self.overflows[-1] >= OVERRUN_EVERY_S:
                 self._note(f"{time_s:.1f} s: the driver lost audio: this machine is too busy")
             self.overflows.append(time_s)
-        if self._microphone.zero_s >= _ZEROS_TOLD_S and not self._zeros_told:
-            self._zeros_told = True
-            self._note("only zeros are heard: is it muted, or kept from this terminal?")
+        if self._microphone.zero_s >= _ZEROS_TOLD_S:
+            self._note_once("only zeros are heard: is it muted, or kept from this terminal?")
+        if self._recording is not None and self._recording.error is not None:
+            self._note_once(self._recording.error)
+
+    def _note_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._note(text)
 
     def _note(self, text: str) -> None:
         self._tell(lambda: self._screen.note(text))

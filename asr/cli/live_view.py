@@ -113,9 +113,9 @@ class LiveView:
         width, height = self._console.size
         rule, empty = Text("─" * width, style="dim"), Text()
         head = self._head(status, width)
-        text = self._last_lines(width - 2)
+        text = self._last_lines(width - 2, min(_TEXT_LINES, max(1, height - 4)))
         if height < _FULL_HEIGHT:
-            lines = [rule, *text[-max(1, height - 4) :], head]
+            lines = [rule, *text, head]
         else:
             level = _row("level", _level_bar(self._level_db), f"{self._level_db:.0f} dB")
             foot = self._foot(status, width)
@@ -151,11 +151,11 @@ class LiveView:
         note = Text(self._note if shown else "", style=_WARN)
         return _two_ends(Text(keys, style="dim"), note, width)
 
-    def _last_lines(self, width: int) -> list[Text]:
-        """The end of the text in lines that fit, always as many."""
+    def _last_lines(self, width: int, count: int) -> list[Text]:
+        """The end of the text in lines that fit, always `count`."""
         text = Text.assemble(self._stable, (self._unstable, "dim"))
         lines = [Text.assemble(" ", line) for line in text.wrap(self._console, max(1, width))]
-        return lines[-_TEXT_LINES:] + [Text()] * (_TEXT_LINES - len(lines))
+        return lines[-count:] + [Text()] * (count - len(lines))
 
 
 def decibels(peak: float) -> float:

@@ -103,7 +103,7 @@ def mic_command(
         microphone = Microphone(backend, chosen, live, sample_rate=rate, recording=recording)
         stack.callback(microphone.stop)
         keys, screen = stack.enter_context(_terminal(microphone, as_json))
-        session = Session(live, microphone, screen, keys, stopped)
+        session = Session(live, microphone, screen, keys, stopped, recording)
         result = session.run()
         if recording is not None:
             recording.close()

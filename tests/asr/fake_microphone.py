@@ -1,8 +1,8 @@
 """Microphones without a sound card.
 
 `ManualBackend` is fed block by block by a test. `FileBackend` plays a recording, as a program under
-a pseudo-terminal needs it: `python -m tests.asr.fake_microphone RECORDING mic ...` is the `asr`
-command with that recording as its only microphone.
+a pseudo-terminal needs it: `python -m tests.asr.fake_microphone RECORDING SPEED mic ...` is the
+`asr` command with that recording as its only microphone.
 """
 
 import sys
@@ -80,7 +80,7 @@ class ManualBackend:
 
 
 class FileCapture:
-    """Plays a recording at the speed of speech, or faster, and then silence for ever."""
+    """Plays a recording at the speed of speech, or faster; what follows is `at_end`'s, and hiss."""
 
     latency_s = 0.0
 
@@ -90,11 +90,12 @@ class FileCapture:
         rate: int,
         speed: float,
         unplugged_s: float | None,
+        at_end: Callable[[], None],
         on_block: Callable[[Pcm, bool], None],
         on_end: Callable[[], None],
     ) -> None:
         self._samples, self._rate, self._speed = samples, rate, speed
-        self._unplugged_s = unplugged_s
+        self._unplugged_s, self._at_end = unplugged_s, at_end
         self._on_block, self._on_end = on_block, on_end
         self._position = 0
         self._stop = threading.Event()
@@ -124,17 +125,26 @@ class FileCapture:
             block = self._samples[self._position : self._position + count]
             hiss = rng.integers(-3, 4, count - len(block)).astype(np.int16)
             self._on_block(np.concatenate([block, hiss]), False)
+            if self._position < len(self._samples) <= self._position + count:
+                self._at_end()
             self._position += count
             due += count / self._rate / self._speed
         self._on_end()
 
 
 class FileBackend:
-    """One device, which plays `path`; it is unplugged after `unplugged_s` seconds of audio."""
+    """One device, which plays `path` and then calls `at_end`; it is unplugged after `unplugged_s`
+    seconds of audio."""
 
-    def __init__(self, path: Path, speed: float = 1.0, unplugged_s: float | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        speed: float = 1.0,
+        unplugged_s: float | None = None,
+        at_end: Callable[[], None] = lambda: None,
+    ) -> None:
         self._samples, self._rate = soundfile.read(path, dtype="int16")
-        self._speed, self._unplugged_s = speed, unplugged_s
+        self._options = speed, unplugged_s, at_end
 
     def devices(self) -> list[Device]:
         return [Device(0, "Desk Mic", "file", 1, self._rate, is_default=True)]
@@ -147,19 +157,14 @@ class FileBackend:
         on_end: Callable[[], None],
     ) -> FileCapture:
         assert sample_rate == self._rate, "the rate of the recording is the only one"
-        return FileCapture(
-            self._samples, self._rate, self._speed, self._unplugged_s, on_block, on_end
-        )
-
-
-def run_with_recording(backend: FileBackend, arguments: list[str]) -> None:
-    """Run the `asr` command with `backend` instead of PortAudio."""
-    import asr.cli.mic
-
-    asr.cli.mic.PortAudio = lambda: backend  # type: ignore[assignment, misc]
-    sys.argv = ["asr", *arguments]
-    asr.cli.main()
+        return FileCapture(self._samples, self._rate, *self._options, on_block, on_end)
 
 
 if __name__ == "__main__":
-    run_with_recording(FileBackend(Path(sys.argv[1])), sys.argv[2:])
+    import asr.cli.mic
+
+    recording, speed = sys.argv[1:3]
+    backend = FileBackend(Path(recording), float(speed))
+    asr.cli.mic.PortAudio = lambda: backend  # type: ignore[assignment, misc]
+    sys.argv[:3] = ["asr"]
+    asr.cli.main()

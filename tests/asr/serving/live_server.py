@@ -92,12 +92,12 @@ def listen(socket: ClientConnection) -> Heard:
 @contextmanager
 def serving(recognizer: Recognizer, settings: Settings) -> Iterator[LiveServer]:
     """Run a server; it has stopped when this ends, and nothing in it failed."""
+    server = Server(recognizer, settings)
     loop = asyncio.new_event_loop()
     failures: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: failures.append(context))
-    thread = threading.Thread(target=loop.run_forever)
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    server = Server(recognizer, settings)
     asyncio.run_coroutine_threadsafe(server.start(), loop).result(30)
     live = LiveServer(server, loop)
     try:

@@ -31,11 +31,11 @@ def fill(capacity: Capacity) -> Refused:
 
 
 def test_the_calibrated_costs_fill_the_cpus() -> None:
-    capacity, _ = make(rtf=0.1)
+    capacity, _ = make(rtf=0.099)
     refused = fill(capacity)
     assert capacity.streams == 14, f"{FULL_AT} of 2 CPUs"
     assert refused.reason == "load"
-    assert "14 streams need 1.40 of 2 CPUs, and one more, which needs 0.100" in str(refused)
+    assert "14 streams need 1.39 of 2 CPUs, and one more, which needs 0.099" in str(refused)
     capacity.release(POINT)
     capacity.admit(POINT)
 
@@ -47,12 +47,12 @@ def test_the_number_of_streams_is_limited() -> None:
 
 
 def test_a_slower_machine_takes_fewer() -> None:
-    capacity, clock = make(rtf=0.1)
-    capacity.observe(POINT, audio_s=10.0, compute_s=2.0)  # twice what it should
+    capacity, clock = make(rtf=0.099)
+    capacity.observe(POINT, audio_s=10.0, compute_s=1.98)  # twice what it should
     fill(capacity)
     assert capacity.streams == 7
     clock.now_s = 11.0  # forgotten
-    assert capacity.load_cpus == pytest.approx(0.7)
+    assert capacity.load_cpus == pytest.approx(0.693)
     fill(capacity)
     assert capacity.streams == 14
 
@@ -72,7 +72,7 @@ def test_the_budgets_of_those_inside_come_first() -> None:
 
 
 def test_little_computation_says_nothing() -> None:
-    capacity, _ = make(rtf=0.1)
+    capacity, _ = make(rtf=0.099)
     capacity.observe(POINT, audio_s=0.5, compute_s=0.5)
     fill(capacity)
     assert capacity.streams == 14

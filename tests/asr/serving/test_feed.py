@@ -81,7 +81,7 @@ def test_audio_is_due_when_it_comes_but_never_before_its_time() -> None:
     clock.now_s += 0.1
     speaking.feed.push(silence(0.1))
     assert speaking.feed.due_s() == clock.now_s
-    assert sending.feed.due_s() == pytest.approx(100 + 11 * BLOCK_S - BURST_S, abs=0.01)
+    assert sending.feed.due_s() == pytest.approx(100 + 10 * BLOCK_S - BURST_S, abs=0.01)
     assert speaking.feed.due_s() < sending.feed.due_s()
 
 
@@ -107,7 +107,7 @@ def test_a_pause_saves_nothing_up() -> None:
     while (due_s := client.feed.due_s()) is not None:
         last_due_s = due_s
         client.feed.step()
-    assert last_due_s == pytest.approx(clock.now_s + 10 - BURST_S, abs=0.1)
+    assert last_due_s == pytest.approx(clock.now_s + 10 - BLOCK_S - BURST_S, abs=0.1)
 
 
 def test_the_oldest_audio_is_recognised_first() -> None:
