@@ -30,7 +30,7 @@ define install
 	fi
 endef
 
-.PHONY: help setup demo test test-slow lint release-model clean runtime tools
+.PHONY: help setup demo picture test test-slow lint release-model clean runtime tools
 .DELETE_ON_ERROR: # half a virtual environment is none
 
 help: ## show this list
@@ -42,6 +42,9 @@ setup: $(VENV)/bin/python tools ## everything for development (the first time Py
 demo: runtime ## transcribe the samples, streamed (no PyTorch needed)
 	@if [ -t 1 ]; then realtime=--realtime; fi; \
 	$(VENV)/bin/asr transcribe $$realtime $(sort $(wildcard data/samples/*.wav data/samples/*.flac))
+
+picture: runtime ## draw data/mic.svg: what asr mic shows of the samples
+	@$(MODULE) tests.asr.mic_picture data/mic.svg
 
 lint: setup ## ruff and mypy
 	@$(MODULE) ruff check .

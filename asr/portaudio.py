@@ -76,7 +76,6 @@ class _PortAudioCapture:
         self._sounddevice = sounddevice
         self._device = device
         self._sample_rate = sample_rate
-
         self._on_block, self._on_end = on_block, on_end
         with self._explained(), _quiet_stderr():
             self._stream = sounddevice.InputStream(

@@ -65,6 +65,12 @@ def test_wheel_holds_the_built_in_model_and_the_recipes(wheel: Path) -> None:
     assert recipes <= set(archive.namelist())
 
 
+def test_wheel_holds_the_web_page(wheel: Path) -> None:
+    pages = {f"asr/web/{p.name}" for p in (ROOT / "asr/web").iterdir()}
+    assert "asr/web/index.html" in pages
+    assert pages <= set(zipfile.ZipFile(wheel).namelist())
+
+
 def test_plain_install_transcribes_from_another_folder(plain_install: Path, tmp_path: Path) -> None:
     """The built-in model and every runtime requirement come with the wheel; torch does not."""
     expected = asr.load().transcribe(SAMPLES[0]).text
@@ -80,6 +86,7 @@ def test_plain_install_transcribes_from_another_folder(plain_install: Path, tmp_
     [
         (["asr-train", "--recipe", ROOT / "training/recipes/en-small.yaml"], "train"),
         (["asr-export", "checkpoint", "out"], "export"),
+        (["asr", "serve"], "serve"),
     ],
 )
 def test_a_command_without_its_extra_says_what_to_install(

@@ -20,7 +20,7 @@ from asr.results import Endpoint, Event, Moved, Overrun, Partial
 from asr.supervisor import BudgetReport, describe
 
 FRAME_S = 0.2
-"""From one drawing to the next. One takes 1.2 ms, so five a second are 0.6 % of a core, and look
+"""From one drawing to the next. One takes about 1 ms: five a second are 0.5 % of a core, and look
 alive."""
 
 _TEXT_LINES = 3
@@ -129,7 +129,7 @@ class LiveView:
         row.add_column(style="dim", justify="right", min_width=6)
         row.add_column(ratio=1, overflow="fold")
         row.add_column(style="dim", justify="right")
-        row.add_row(clock_time(time_s), text, reason)
+        row.add_row(clock_time(time_s), text, Text(reason))
         self._console.print(row, width=self._console.width - 1)
 
     def _head(self, status: Status, width: int) -> Text:

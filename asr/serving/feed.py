@@ -81,7 +81,7 @@ class Feed:
         return self._queued / self._rate
 
     def push(self, samples: Samples) -> None:
-        """Take audio `(n,)`; it is kept without a copy where it can be."""
+        """Take audio `(n,)`, without a copy where it can be; behind `close`, none."""
         now_s = self._clock()
         with self._lock:
             while len(samples) and not self._closed:

@@ -199,6 +199,9 @@ class Server:
         how = "failed"
         try:
             how = (await session.run()).how
+        except Exception:  # websockets closes the connection
+            _LOG.exception("a session failed")
+            raise
         finally:
             del self._sessions[session]
             self._metrics.count_ended(how)

@@ -4,11 +4,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConcurrencyError, ConnectionClosed
 from websockets.frames import CloseCode
 
 from asr.errors import BudgetExceeded
@@ -103,6 +104,7 @@ class Session:
         self._feed = Feed(stream, sample_rate, self._deliver)
         self._outbox = Outbox()
         self._stepped = asyncio.Event()
+        self._listened: asyncio.Future[Ending] = self._loop.create_future()
         self._stopped: asyncio.Future[Ending] = self._loop.create_future()
         self._recognised: asyncio.Future[Ending | None]  # None: to its end, else why not
         self._recognised = self._loop.create_future()
@@ -120,13 +122,14 @@ class Session:
     async def run(self) -> Ending:
         """Serve the client to its end."""
         sender = asyncio.create_task(self._send())
-        listener = asyncio.create_task(self._listen())
+        reader = asyncio.create_task(self._read())
         watcher = asyncio.create_task(self._watch())
         try:
-            ends = (listener, self._stopped, self._recognised, sender, watcher)
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            ends = (self._listened, self._stopped, self._recognised, sender, watcher)
+            await asyncio.wait((*ends, reader), return_when=asyncio.FIRST_COMPLETED)
+            if reader.done():
+                reader.result()  # raises what went wrong in it
             ending = next(end.result() for end in ends if end.done()) or VANISHED
-            listener.cancel()
             if ending.abrupt:
                 self.abort()
             else:
@@ -134,8 +137,16 @@ class Session:
             return ending
         finally:
             self._feed.abandon()
-            for task in (listener, sender, watcher):
+            for task in (reader, sender, watcher):
                 task.cancel()
+
+    async def _read(self) -> None:
+        """Listen, and behind that read on until the connection is closed. If what a client goes on
+        to send were left unread, it would lose what it is told last."""
+        self._listened.set_result(await self._listen())
+        with suppress(ConnectionClosed, ConcurrencyError):  # listening may end within a message
+            while True:
+                await self._receive()
 
     async def _listen(self) -> Ending:
         """Take audio until the client is done, or says what it may not."""

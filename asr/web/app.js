@@ -16,6 +16,7 @@ let transcript = new Transcript();
 let isRecording = false; // else what is shown came from the microphone
 let socket = null; // of the stream that runs
 let microphone = null;
+let isBusy = false; // from the start of something until it is over
 let token = new URLSearchParams(location.hash.slice(1)).get("token");
 
 function say(text, isAlarm = false) {
@@ -23,16 +24,14 @@ function say(text, isAlarm = false) {
   $("status").classList.toggle("alarm", isAlarm);
 }
 
-function busy() {
-  return socket !== null;
-}
-
-/** Opens a stream; the promise that it returns is kept when it can take audio. */
+/** Opens a stream, and returns its socket when that can take audio. */
 async function open(sampleRate, endpoints) {
   transcript.beginStream();
   socket = new RecognitionSocket({ sampleRate, endpoints, token }, show, end);
   showControls();
-  await socket.opened;
+  const opening = socket;
+  await opening.opened;
+  return opening;
 }
 
 function show(message) {
@@ -63,6 +62,7 @@ function show(message) {
 /** The stream is over; `problem` says why, if it should not be. */
 function end(problem) {
   socket = null;
+  isBusy = false;
   microphone?.close();
   microphone = null;
   if (problem) say(problem, true);
@@ -74,12 +74,10 @@ function end(problem) {
 function showControls() {
   const listening = microphone !== null;
   $("microphone").setAttribute("aria-pressed", String(listening));
-  $("microphone").disabled = busy() && !listening;
   $("microphone-label").textContent = listening ? "Stop" : "Speak";
-  $("file").disabled = busy();
   const isEmpty = !transcript.segments.length;
   $("save-text").disabled = $("save-srt").disabled = isEmpty;
-  $("clear").disabled = busy() || isEmpty;
+  $("clear").disabled = isBusy || isEmpty;
   $("hint").hidden = !isEmpty || Boolean(transcript.stable || transcript.unstable);
   $("text").classList.toggle("continuous", isRecording);
 }
@@ -95,10 +93,19 @@ function clear() {
   showControls();
 }
 
+/** Takes the page for one thing at a time. Controls are not disabled for that: who uses a keyboard
+ * would lose the place. */
+function begin() {
+  if (isBusy) say("One thing at a time: wait for the end of this first.");
+  const isFree = !isBusy;
+  isBusy = true;
+  return isFree;
+}
+
 async function speak() {
+  if (!begin()) return;
   if (isRecording) clear();
   say("Waiting for the microphone …");
-  $("microphone").disabled = true;
   const early = []; // blocks from before the stream is open: no first word is lost
   let isOpen = false;
   try {
@@ -108,8 +115,7 @@ async function speak() {
       else early.push(block);
     });
   } catch (error) {
-    say(error.message, true);
-    showControls();
+    end(error.message);
     return;
   }
   microphone.onEnded = () => stop("The microphone is gone; what it heard is kept.");
@@ -120,7 +126,8 @@ async function speak() {
   }
   early.forEach((block) => socket?.send(block));
   isOpen = true;
-  say("Listening.");
+  if (microphone) say("Listening.");
+  else socket?.finish(); // stopped already
 }
 
 function stop(text = "Finishing …") {
@@ -139,7 +146,7 @@ function showLevel(block) {
 }
 
 async function transcribe(file) {
-  if (busy() || !file) return;
+  if (!file || !begin()) return;
   clear();
   say(`Reading ${file.name} …`);
   try {
@@ -148,11 +155,10 @@ async function transcribe(file) {
     $("recording").hidden = false;
     $("recording-facts").textContent = `${file.name}, ${(samples.length / SAMPLE_RATE).toFixed(1)} s`;
     waveform.show(samples, SAMPLE_RATE);
-    await open(SAMPLE_RATE, "length"); // the words of `asr transcribe`: pauses change none
-    await socket.sendAll(samples, (seconds) => say(`Sent ${seconds.toFixed(0)} s …`));
+    const stream = await open(SAMPLE_RATE, "length"); // as `asr transcribe`: pauses change no word
+    await stream.sendAll(samples, (seconds) => say(`Sent ${seconds.toFixed(0)} s …`));
   } catch (error) {
-    say(error.message, true);
-    showControls();
+    end(error.message);
   }
 }
 

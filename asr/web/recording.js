@@ -11,13 +11,21 @@ export async function decodeRecording(file) {
   } catch {
     throw new Error(`${file.name} is no recording that this browser can decode.`);
   }
-  const samples = audio.getChannelData(0).slice();
-  for (let channel = 1; channel < audio.numberOfChannels; channel++) {
-    audio.getChannelData(channel).forEach((value, index) => (samples[index] += value));
-  }
-  if (audio.numberOfChannels > 1) {
-    samples.forEach((value, index) => (samples[index] = value / audio.numberOfChannels));
-  }
+  const channels = Array.from({ length: audio.numberOfChannels }, (_, index) =>
+    asOthersScale(audio.getChannelData(index)),
+  );
+  const samples = channels[0].map(
+    (_, index) => channels.reduce((sum, channel) => sum + channel[index], 0) / channels.length,
+  );
   if (!samples.length) throw new Error(`${file.name} has no audio in it.`);
   return samples;
+}
+
+/** Returns 16-bit samples as k / 32768. Chromium divides those above zero by 32767, and the least
+ * difference may change a word. Samples that were no such numbers are returned as they are. */
+function asOthersScale(samples) {
+  const isWhole = (value) => Number.isInteger(32768 * value);
+  const isScaled = (value) => value <= 0 || Math.abs(32767 * value - Math.round(32767 * value)) < 0.01;
+  if (samples.every(isWhole) || !samples.every(isScaled)) return samples;
+  return samples.map((value) => (value > 0 ? Math.round(32767 * value) / 32768 : value));
 }

@@ -16,7 +16,7 @@ import asr
 from asr.cli.live_session import RULES
 from asr.cli.live_view import FRAME_S, LiveView, Status
 from asr.memory import resident_mb
-from asr.microphone import Microphone
+from asr.microphone import Device, Microphone
 from tests.asr.fake_microphone import ManualBackend
 from tests.samples import SAMPLES, read_samples
 
@@ -29,8 +29,8 @@ WIDTH, HEIGHT = 84, 24
 def draw(path: Path) -> None:
     live = asr.LiveStream(asr.load().stream(BUDGET, endpoints=RULES))
     backend = ManualBackend()
-    *_, device = backend.devices()
-    microphone = Microphone(backend, device, live, sample_rate=RATE)
+    device = Device(0, "data/samples", "file", 1, RATE, is_default=True)
+    microphone = Microphone(backend, device, live)
     microphone.start()
     console = Console(
         file=io.StringIO(), record=True, force_terminal=True, width=WIDTH, height=HEIGHT

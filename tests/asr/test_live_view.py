@@ -2,6 +2,11 @@
 
 import io
 import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +18,7 @@ from asr.cli.live_view import LiveView, Status, clock_time, decibels
 from asr.results import Endpoint, Moved, Overrun, Partial
 from asr.supervisor import BudgetReport
 
+ROOT = Path(__file__).parents[2]
 LADDER = tuple(OperatingPoint(ms) for ms in (160, 320, 640))
 
 
@@ -207,3 +213,14 @@ def test_decibels(peak: float, expected: float) -> None:
 )
 def test_clock_time(seconds: float, expected: str) -> None:
     assert clock_time(seconds) == expected
+
+
+def test_the_picture_for_the_readme(tmp_path: Path) -> None:
+    """`make picture` draws it, and it needs nothing from elsewhere."""
+    command = [sys.executable, "-m", "tests.asr.mic_picture", str(tmp_path / "mic.svg")]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=60)
+    svg = (tmp_path / "mic.svg").read_text(encoding="utf-8")
+    for part in ("listening", "latency", "of&#160;150&#160;MB", "pause"):
+        assert part in svg
+    assert not re.search(r"<script|url\(.?http|@import|href", svg)

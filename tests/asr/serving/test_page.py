@@ -1,0 +1,137 @@
+"""The web page in a browser: its text is that of `asr transcribe`, and anybody can use it."""
+
+import re
+from collections.abc import Iterator
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import asr
+from asr.serving.settings import Settings
+from tests.asr.serving.chromium import CHROMIUM, Tab, open_tab
+from tests.asr.serving.live_server import LiveServer, serving
+from tests.samples import SAMPLES, read_samples
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt install chromium"),
+    pytest.mark.timeout(180),
+]
+
+SPOKEN, DROPPED = SAMPLES[0], SAMPLES[-1]
+STATUS = "document.getElementById('status').textContent"
+TEXT = "document.getElementById('text').innerText.trim()"
+
+
+@pytest.fixture(scope="module")
+def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[asr.Recognizer]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield asr.load()
+
+
+@pytest.fixture(scope="module")
+def server(recognizer: asr.Recognizer) -> Iterator[LiveServer]:
+    with serving(recognizer, Settings(port=0)) as live:
+        yield live
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    path = tmp_path_factory.mktemp("microphone") / "speech.wav"
+    silence = np.zeros(16_000, np.float32)
+    soundfile.write(path, np.concatenate([silence, read_samples(SPOKEN), silence]), 16_000)
+    with open_tab(path) as page:
+        yield page
+
+
+def test_a_recording(recognizer: asr.Recognizer, server: LiveServer, tab: Tab) -> None:
+    expected = recognizer.transcribe(DROPPED.path)
+    tab.open(server.url)
+    tab.choose_file("#file", DROPPED.path)
+    tab.wait_for(f"{STATUS} === 'Done.'")
+    assert tab.evaluate(TEXT) == expected.text
+    words = "[...document.querySelectorAll('#words li')].map((w) => [w.textContent, w.title])"
+    shown = [(text, float(title.split()[0])) for text, title in tab.evaluate(words)]
+    assert shown == [(word.text, pytest.approx(word.start_s)) for word in expected.words]
+    assert tab.evaluate("document.querySelector('.gauge dd').textContent") != "–"
+    assert tab.console == []
+
+
+def test_text_and_subtitles_are_saved(
+    recognizer: asr.Recognizer, server: LiveServer, tab: Tab
+) -> None:
+    """What the links would download is read where it is made."""
+    expected = recognizer.transcribe(DROPPED.path)
+    tab.open(server.url)
+    tab.evaluate("URL.createObjectURL = (blob) => { (window.saved ??= []).push(blob); return ''; }")
+    tab.choose_file("#file", DROPPED.path)
+    tab.wait_for(f"{STATUS} === 'Done.'")
+    for button in ("save-text", "save-srt"):
+        tab.evaluate(f"document.getElementById('{button}').click()")
+    text, srt = tab.evaluate("Promise.all(window.saved.map((blob) => blob.text()))")
+    assert text == f"{expected.text}\n"
+    cues = re.findall(r"\d+\n(\d\d:\d\d:\d\d,\d{3}) --> (\d\d:\d\d:\d\d,\d{3})\n(.+)\n", srt)
+    assert " ".join(words for _, _, words in cues) == expected.text
+    assert all(start < end for start, end, _ in cues)
+    assert cues[0][0] == f"00:00:{expected.words[0].start_s:06.3f}".replace(".", ",")
+
+
+def test_the_microphone_by_keyboard_alone(
+    recognizer: asr.Recognizer, server: LiveServer, tab: Tab
+) -> None:
+    """The browser's resampler and clock lie between the recording and its text, so it is nearly
+    the same."""
+    tab.open(server.url)
+    tab.key("Tab", 9)
+    assert tab.evaluate("document.activeElement.id") == "microphone"
+    tab.key("Enter", 13, "\r")
+    tab.wait_for(f"{STATUS} === 'Listening.'")
+    pressed = "document.getElementById('microphone').getAttribute('aria-pressed')"
+    assert tab.evaluate(pressed) == "true"
+    tab.wait_for("document.querySelectorAll('#segments p').length === 1")
+    tab.key("Enter", 13, "\r")
+    tab.wait_for(f"{STATUS}.startsWith('Done.')")
+    assert tab.evaluate(pressed) == "false"
+    text = tab.evaluate(TEXT)
+    expected = recognizer.transcribe(SPOKEN.path).text
+    assert SequenceMatcher(None, text, expected, autojunk=False).ratio() > 0.7, (text, expected)
+    assert tab.console == []
+
+
+def test_what_a_screen_reader_is_told(server: LiveServer, tab: Tab) -> None:
+    tab.open(server.url)
+    tree = tab.call("Accessibility.getFullAXTree")["nodes"]
+    seen = {
+        (node["role"]["value"], node.get("name", {}).get("value", ""))
+        for node in tree
+        if not node.get("ignored")
+    }
+    assert {("button", "Speak"), ("button", "Save text"), ("heading", "Transcript")} <= seen
+    assert {("meter", "Real-time factor"), ("meter", "Latency"), ("meter", "Memory")} <= seen
+    assert "log" in {role for role, _ in seen}
+    unnamed = [role for role, name in seen if role in ("button", "meter", "textbox") and not name]
+    assert unnamed == []
+
+
+def test_a_file_that_is_no_recording(server: LiveServer, tab: Tab, tmp_path: Path) -> None:
+    path = tmp_path / "notes.wav"
+    path.write_text("no audio")
+    tab.open(server.url)
+    tab.choose_file("#file", path)
+    tab.wait_for(f"{STATUS} === 'notes.wav is no recording that this browser can decode.'")
+    assert tab.evaluate("document.getElementById('microphone').disabled") is False
+
+
+def test_a_token(recognizer: asr.Recognizer, tab: Tab) -> None:
+    with serving(recognizer, Settings(port=0, token="a b")) as live:
+        tab.open(live.url)
+        tab.wait_for("!document.getElementById('token-form').hidden")
+        tab.open(f"{live.url}#token=a%20b")
+        tab.wait_for("document.querySelector('.gauge') !== null")
+        assert tab.evaluate("document.getElementById('token-form').hidden")
+        assert tab.evaluate("location.href") == live.url, "it isn't left in the address"
+        tab.choose_file("#file", DROPPED.path)
+        tab.wait_for(f"{STATUS} === 'Done.'")
