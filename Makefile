@@ -74,11 +74,13 @@ $(VENV)/bin/python:
 		with venv. Install one (Debian: apt install python3 python3-venv) or name it: make PYTHON=...))
 	$(BASE_PYTHON) -m venv --upgrade-deps $(VENV)
 
-# Debian's tools for some tests: flite speaks, sctk scores. A test without its tool is skipped.
+# Debian's tools for some tests: flite speaks, sctk scores, chromium opens the web page. A test without
+# its tool is skipped.
 tools:
 	@missing=; \
 	command -v flite >/dev/null || missing="$$missing flite"; \
 	command -v sctk >/dev/null || missing="$$missing sctk"; \
+	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \

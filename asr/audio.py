@@ -55,7 +55,7 @@ def read_blocks(path: str | Path, block_s: float = 0.5) -> Blocks:
             f"{path}: can't be read as audio ({_reason(error)}); expected {FORMATS}"
         ) from error
     with file:
-        _check_rate(file.samplerate, str(path))
+        check_rate(file.samplerate, str(path))
         count = 0
         for block in _decode(file, str(path), block_s):
             bad = first_nonfinite(block)
@@ -83,7 +83,7 @@ def read_pcm_blocks(
     Raises:
         AudioError: nothing in it, half a sample at its end, or a file format instead of raw PCM.
     """
-    _check_rate(sample_rate, "raw PCM")
+    check_rate(sample_rate, "raw PCM")
     wanted = 2 * max(1, int(block_s * sample_rate))
     # A pipe gives what is there; waiting for a full block would delay live audio.
     read = getattr(source, "read1", source.read)
@@ -138,6 +138,12 @@ def check_samples(samples: object) -> NDArray[np.generic]:
     return array
 
 
+def check_rate(rate: int, what: str) -> None:
+    """Raise AudioError for a sample rate in Hz that no recording has; `what` has it."""
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise AudioError(f"{what}: a sample rate of {rate} Hz; expected {MIN_RATE} to {MAX_RATE}")
+
+
 def first_nonfinite(block: NDArray[np.generic]) -> int | None:
     """Return the index of the first row `block (n,)` or `(n, channels)` with NaN or Inf in it."""
     finite = np.isfinite(block)
@@ -155,7 +161,7 @@ class StreamingResampler:
 
     def __init__(self, in_rate: int, out_rate: int = SAMPLE_RATE) -> None:
         """Raises AudioError for a rate in Hz that no recording has."""
-        _check_rate(in_rate, "the stream")
+        check_rate(in_rate, "the stream")
         self.in_rate = in_rate
         self._soxr = None
         if in_rate != out_rate:
@@ -232,11 +238,6 @@ def _check_file(path: Path) -> None:
             f"{path}: raw PCM says nothing of its rate; pipe it in: asr transcribe --rate HZ - < "
             f"{path} (16 bit little-endian mono), or rename it if it is {FORMATS}"
         )
-
-
-def _check_rate(rate: int, what: str) -> None:
-    if not MIN_RATE <= rate <= MAX_RATE:
-        raise AudioError(f"{what}: a sample rate of {rate} Hz; expected {MIN_RATE} to {MAX_RATE}")
 
 
 def _check_raw(head: bytes) -> None:

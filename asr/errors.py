@@ -1,9 +1,10 @@
 """The errors that a user can cause. Commands print the message and exit with code 2."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from asr.results import Result
+    from asr.results import Event, Result
 
 
 class AsrError(Exception):
@@ -25,12 +26,19 @@ class BudgetError(AsrError):
 class BudgetExceeded(AsrError):
     """Memory passed its budget while a stream ran, and nothing more could be given back.
 
-    The stream is over: `result` is the transcript of what it had recognised.
+    The stream is over: `result` is the transcript of what it had recognised. `events` are those
+    that the call which raised this could not return, the last words and segment of the stream
+    among them: with the events of earlier calls they are all that it had to tell.
     """
 
-    def __init__(self, message: str, result: "Result") -> None:
+    def __init__(self, message: str, result: "Result", events: Sequence["Event"] = ()) -> None:
         super().__init__(message)
         self.result = result
+        self.events = tuple(events)
+
+    def put_before(self, events: Sequence["Event"]) -> None:
+        """Add what became known before `events`, and can't be returned either."""
+        self.events = (*events, *self.events)
 
     @property
     def text(self) -> str:

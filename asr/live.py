@@ -32,7 +32,7 @@ from threading import Condition
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from asr.audio import check_samples
+from asr.audio import check_rate, check_samples
 from asr.errors import AsrError, AudioError, BudgetExceeded
 from asr.features import SAMPLE_RATE
 from asr.results import Event, Final
@@ -58,6 +58,7 @@ class LiveStream:
         self.queue_s = queue_s
         self._blocks: deque[tuple[NDArray[np.generic], int]] = deque()
         self._queued_s = 0.0
+        self._rate: int | None = None  # of the first block, and so of all
         self._refused_s = 0.0  # not yet told in an event
         self._closed = False
         self._error: Exception | None = None
@@ -76,13 +77,23 @@ class LiveStream:
         False: the queue has no room for it, and this block is lost. With `wait` the call waits for
         room instead. After `close`, nothing is taken. An empty queue takes a block of any length.
 
-        Raises AudioError for samples that no stream takes.
+        Raises AudioError for samples that no stream takes, and for another rate than that of the
+        first block.
         """
-        block = np.array(check_samples(samples))
-        if sample_rate <= 0:
-            raise AudioError(f"a block at {sample_rate} Hz; expected the rate of the audio")
+        checked = check_samples(samples)
+        # As small as it can wait: a stream computes in float32.
+        block = np.array(checked, np.int16 if checked.dtype == np.int16 else np.float32)
+        check_rate(sample_rate, "a block")
         seconds = len(block) / sample_rate
         with self._changed:
+            self._rate = self._rate or sample_rate
+            if sample_rate != self._rate:
+                raise AudioError(
+                    f"a block at {sample_rate} Hz in a stream that began at {self._rate} Hz; "
+                    "open another stream for another rate"
+                )
+            if not len(block):  # however many there are, they take no room
+                return not self._closed
             if wait:
                 self._changed.wait_for(lambda: self._has_room(seconds) or self._closed)
             if self._closed:
@@ -137,7 +148,8 @@ class LiveStream:
             self.stream.queued_s = self._queued_s
             try:
                 events += self.stream.accept(*block)
-            except BudgetExceeded:
+            except BudgetExceeded as exceeded:
+                exceeded.put_before(events)
                 self._abandon()
                 raise
         return events

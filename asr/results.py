@@ -110,6 +110,7 @@ class Final(Event):
     new_words: tuple[Word, ...]  # the words that became complete since the last event
     result: Result
     endpoints: tuple[Endpoint, ...] = ()  # the segments that ended since the last event
+    decisions: tuple[Moved | Overrun, ...] = ()  # what was decided since the last event
 
     @property
     def text(self) -> str:

@@ -76,11 +76,12 @@ class Segmenter:
         self._search.skip(frames)
         self._frames += frames
 
-    def finish(self, time_s: float) -> list[Event]:
-        """Complete the last word and, if there are endpoint rules, the last segment."""
+    def finish(self, time_s: float, reason: str = "the audio ended") -> list[Event]:
+        """Complete the last word and, if there are endpoint rules, the last segment; `reason` is
+        that of its endpoint."""
         self._complete_word()
         if self._rules and self._transcript.text:
-            return self._end_segment("end", time_s)
+            return self._end_segment("end", time_s, reason)
         return self._partials(time_s)
 
     def result(self, duration_s: float) -> Result:
@@ -100,7 +101,7 @@ class Segmenter:
         due = self._detector.due(self._transcript.segment)
         return due.rule if due and due.frame <= self._frames else None
 
-    def _end_segment(self, rule: Rule, time_s: float) -> list[Event]:
+    def _end_segment(self, rule: Rule, time_s: float, reason: str = "") -> list[Event]:
         if self._detector:
             self._detector.fired(rule, self._transcript.segment)
         if rule != "length":  # which fires while somebody speaks: search and last word go on
@@ -114,7 +115,7 @@ class Segmenter:
         endpoint = Endpoint(
             time_s,
             rule,
-            self._reason(rule, words),
+            reason or self._reason(rule, words),
             " ".join(word.text for word in words),
             words,
             start_s=words[0].start_s if words else now_s,
@@ -136,8 +137,7 @@ class Segmenter:
         return [Partial(time_s, *texts, new_words)]
 
     def _reason(self, rule: Rule, words: Sequence[Word]) -> str:
-        if rule == "end" or self._rules is None:
-            return "the audio ended"
+        assert self._rules is not None, "one of them fired"
         if rule == "length":
             return f"{self._rules.length_s:g} s since its first word"
         seconds = self._rules.pause_s if rule == "pause" else self._rules.silence_s

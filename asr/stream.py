@@ -159,9 +159,13 @@ class Stream:
         self._check_open()
         block = check_samples(samples)
         events: list[Event] = []
-        for start in range(0, max(1, len(block)), _SLICE_SAMPLES):
-            self.push(block[start : start + _SLICE_SAMPLES], sample_rate)
-            events += self._run()
+        try:
+            for start in range(0, max(1, len(block)), _SLICE_SAMPLES):
+                self.push(block[start : start + _SLICE_SAMPLES], sample_rate)
+                self._run(events)
+        except BudgetExceeded as exceeded:
+            exceeded.put_before(events)
+            raise
         return events
 
     def finish(self) -> Final:
@@ -170,20 +174,28 @@ class Stream:
         Returns the last event, with the result: so a program that only handles events misses
         nothing, and another reads `stream.finish().text` or `.result`.
 
-        Raises AsrError if the stream is finished already.
+        Raises AsrError if the stream is finished already, BudgetExceeded as `accept` does.
         """
         if self._finished:
             raise AsrError("this stream is finished; open another with recognizer.stream()")
         if not self._ended:
             self.end()
-        events = [*self._run(), *self._segmenter.finish(self.audio_s)]
+        events: list[Event] = []
+        try:
+            self._run(events)
+        except BudgetExceeded as exceeded:
+            exceeded.put_before(events)
+            raise
+        events += self._segmenter.finish(self.audio_s)
         self._finished = True
+        self._supervisor.note_rest(*self._measure())
         partials = (event for event in events if isinstance(event, Partial))
         return Final(
             self.audio_s,
             tuple(word for partial in partials for word in partial.new_words),
             self._segmenter.result(self.audio_s),
             tuple(event for event in events if isinstance(event, Endpoint)),
+            tuple(event for event in events if isinstance(event, Moved | Overrun)),
         )
 
     def push(self, samples: ArrayLike, sample_rate: int = SAMPLE_RATE) -> None:
@@ -227,13 +239,14 @@ class Stream:
 
     def advance(self, encoder_out: Floats, state: EncoderState) -> list[Event]:
         """Take the encoder output `(C, joiner_dim)` of the next window and the state behind it, and
-        search on; return what became known by it."""
+        search on; return what became known by it. Raises BudgetExceeded as `accept` does."""
         with self.meter.computing():
             self._encoder_state = state
             self._pass_on(len(encoder_out))
             events = self._segmenter.accept(encoder_out, self.audio_s)
             self._skip_silence()
-        return events + self._supervise()
+        self._supervise(events)
+        return events
 
     def refuse(self, refused_s: float, limit_s: float) -> Overrun:
         """Note that the queue before this stream, `limit_s` seconds long, had no room for
@@ -244,18 +257,29 @@ class Stream:
         """Return what the stream cost so far, what it was held to, and every decision."""
         return self._supervisor.report()
 
-    def _run(self) -> list[Event]:
-        """Encode and search every window that is ready."""
-        events: list[Event] = []
+    def _run(self, events: list[Event]) -> None:
+        """Encode and search every window that is ready; add what became known to `events`."""
         while (window := self.next_window()) is not None:
             with self.meter.computing():
                 encoder_out, state = self._engine.encode(window, self._encoder_state)
             events += self.advance(encoder_out, state)
-        return events
 
-    def _supervise(self) -> list[Event]:
-        """Have the chunk that was just searched judged, and do what is decided. It stands for all
-        that was measured since the chunk before: silence that was skipped, too."""
+    def _supervise(self, events: list[Event]) -> None:
+        """Have the chunk that was just searched judged, do what is decided, and add it to the
+        `events` of the chunk."""
+        decisions = self._supervisor.observe(*self._measure())
+        events += decisions
+        if any(isinstance(event, Moved) for event in decisions):
+            self._go_to(self._supervisor.point)
+        if self._supervisor.exhausted is not None:
+            self._ended = self._finished = True
+            events += self._segmenter.finish(self.audio_s, reason="the memory passed its budget")
+            result = self._segmenter.result(self.audio_s)
+            raise BudgetExceeded(self._supervisor.exhausted, result, events)
+
+    def _measure(self) -> tuple[Measurement, float]:
+        """Return what was measured since this was last called, and its CPU time: a chunk, and
+        silence that was skipped."""
         wall_s, cpu_s, frames = self._judged
         self._judged = self.meter.compute_s, self.meter.cpu_s, self._passed_frames
         chunk = Measurement(
@@ -265,15 +289,7 @@ class Stream:
             wall_s=self.meter.compute_s - wall_s,
             queued_s=self.queued_s,
         )
-        events = self._supervisor.observe(chunk, self.meter.cpu_s - cpu_s)
-        if any(isinstance(event, Moved) for event in events):
-            self._go_to(self._supervisor.point)
-        if self._supervisor.exhausted is not None:
-            self._ended = self._finished = True
-            self._segmenter.finish(self.audio_s)
-            result = self._segmenter.result(self.audio_s)
-            raise BudgetExceeded(self._supervisor.exhausted, result)
-        return events
+        return chunk, self.meter.cpu_s - cpu_s
 
     def _go_to(self, point: OperatingPoint) -> None:
         self.chunk_frames = round(point.chunk_ms / 1000 / self._frame_s)

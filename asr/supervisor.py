@@ -76,7 +76,8 @@ def describe(event: Moved | Overrun) -> str:
 
 
 class Supervisor:
-    """Watches one stream, which tells it every chunk. Without a budget, it keeps the books only."""
+    """Watches one stream, which tells it every chunk. Without a budget, it keeps the books, and
+    tells only of a queue that grows."""
 
     def __init__(
         self,
@@ -117,6 +118,11 @@ class Supervisor:
         elif decision is not None:
             self._overruns.append(decision)
         return [*events, decision] if decision is not None else events
+
+    def note_rest(self, rest: Measurement, cpu_s: float) -> None:
+        """Note what followed the last chunk: silence that was skipped. It is no chunk to judge."""
+        if rest.audio_s:
+            self._count(rest, cpu_s)
 
     def note_queue(self, queued_s: float) -> None:
         """Note how much audio waits: also between chunks, which are far apart if they are large."""
@@ -176,11 +182,12 @@ class Supervisor:
         trim_heap()
         self._released_s = chunk.time_s
         left = self._resident()
-        action = f"gave back {held - left:.1f} MB"
+        given_mb = max(0.0, held - left)  # others in the process may have taken more meanwhile
+        action = f"gave back {given_mb:.1f} MB"
         if left > limit or just_released:
             self.exhausted = (
                 f"{held:.1f} MB of memory with a budget of {limit:g} MB, and only "
-                f"{held - left:.1f} MB could be given back; give the process a larger budget, or "
+                f"{given_mb:.1f} MB could be given back; give the process a larger budget, or "
                 "open fewer streams in it"
             )
             action += " and ended the stream"

@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated
@@ -169,28 +169,31 @@ def _transcribe(
 ) -> _Outcome:
     """Feed a stream until the source ends, breaks, or the user has heard enough."""
     line = LiveLine(sys.stderr)
-    error, interrupted = None, False
+    error: AudioError | BudgetExceeded | None = None
+    interrupted = False
     try:
-        if realtime:
-            _listen(LiveStream(stream), blocks, line, segments)
-        else:
-            _feed(stream, blocks, line, segments)
-    except AudioError as caught:
-        error = caught
-    except BudgetExceeded as caught:
+        try:
+            if realtime:
+                _listen(LiveStream(stream), blocks, line, segments)
+            else:
+                _feed(stream, blocks, line, segments)
+        except AudioError as caught:
+            error = caught
+        except KeyboardInterrupt:
+            interrupted = True
+        try:
+            with _interrupts_held():
+                final = stream.finish()
+                result = final.result
+                line.clear()
+                _show([*final.endpoints, *final.decisions], line, segments)
+        except KeyboardInterrupt:  # raised behind the block: the result is there
+            interrupted = True
+    except BudgetExceeded as exceeded:
+        error, result = exceeded, exceeded.result
+        _show(exceeded.events, line, segments)
         line.clear()
-        return _outcome(source, stream, caught.result, caught)
-    except KeyboardInterrupt:
-        interrupted = True
-    try:
-        with _interrupts_held():
-            final = stream.finish()
-            line.clear()
-            for segment in final.endpoints:
-                segments.add(segment)
-    except KeyboardInterrupt:  # raised behind the block: the result is there
-        interrupted = True
-    return _outcome(source, stream, final.result, error, interrupted)
+    return _outcome(source, stream, result, error, interrupted)
 
 
 def _outcome(
@@ -243,7 +246,7 @@ def _play(blocks: Blocks, live: LiveStream) -> None:
         live.close()
 
 
-def _show(events: list[Event], line: LiveLine, segments: _Segments) -> None:
+def _show(events: Sequence[Event], line: LiveLine, segments: _Segments) -> None:
     for event in events:
         if isinstance(event, Partial):
             line.show(event.text)

@@ -248,3 +248,14 @@ def test_an_hour_is_held_in_the_memory_of_a_minute(rules: EndpointRules | None) 
     assert stream.audio_s >= 3600
     assert held[-1] - held[2] < 1.0
     assert len(stream.finish().result.words) > 4000
+
+
+def test_the_tokens_of_the_segments_are_those_of_the_result() -> None:
+    stream, _ = open_stream(PAUSE)
+    events = stream.accept(np.append(groups(2.0, 2.0), np.zeros(8000, np.float32)))
+    assert [token.piece for token in stream.segment_tokens] == ["▁a", "▁b", "▁c"]
+    final = stream.finish()
+    segments = endpoints(events, final)
+    assert [len(segment.tokens) for segment in segments] == [3, 3, 3]
+    assert tuple(t for segment in segments for t in segment.tokens) == final.result.tokens
+    assert stream.segment_tokens == ()

@@ -91,6 +91,7 @@ def test_others_can_reach_it_only_with_a_warning(tiny_bundle: Path) -> None:
     assert "warning: 0.0.0.0 can be reached by others, and without --token anybody" in errors
 
 
+@pytest.mark.filterwarnings("ignore:.*can be reached by others")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

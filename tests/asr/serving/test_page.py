@@ -2,18 +2,19 @@
 
 import re
 from collections.abc import Iterator
-from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 import asr
+from asr.decoding.endpoint import EndpointRules
 from asr.serving.settings import Settings
 from tests.asr.serving.chromium import CHROMIUM, Tab, open_tab
 from tests.asr.serving.live_server import LiveServer, serving
-from tests.samples import SAMPLES, read_samples
+from tests.samples import SAMPLES, Sample, read_samples
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt install chromium"),
@@ -21,6 +22,14 @@ pytestmark = [
 ]
 
 SPOKEN, DROPPED = SAMPLES[0], SAMPLES[-1]
+KEEP_SENT = """{
+    const send = WebSocket.prototype.send;
+    window.sent = [];
+    WebSocket.prototype.send = function (data) {
+        if (data.buffer) window.sent.push(data.slice());
+        return send.call(this, data);
+    };
+}"""
 STATUS = "document.getElementById('status').textContent"
 TEXT = "document.getElementById('text').innerText.trim()"
 
@@ -47,10 +56,13 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
         yield page
 
 
-def test_a_recording(recognizer: asr.Recognizer, server: LiveServer, tab: Tab) -> None:
-    expected = recognizer.transcribe(DROPPED.path)
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+def test_a_recording(
+    recognizer: asr.Recognizer, server: LiveServer, tab: Tab, sample: Sample
+) -> None:
+    expected = recognizer.transcribe(sample.path)
     tab.open(server.url)
-    tab.choose_file("#file", DROPPED.path)
+    tab.choose_file("#file", sample.path)
     tab.wait_for(f"{STATUS} === 'Done.'")
     assert tab.evaluate(TEXT) == expected.text
     words = "[...document.querySelectorAll('#words li')].map((w) => [w.textContent, w.title])"
@@ -82,23 +94,34 @@ def test_text_and_subtitles_are_saved(
 def test_the_microphone_by_keyboard_alone(
     recognizer: asr.Recognizer, server: LiveServer, tab: Tab
 ) -> None:
-    """The browser's resampler and clock lie between the recording and its text, so it is nearly
-    the same."""
+    """A browser plays the recording to itself, resampled and with the gaps of a busy machine; of
+    what it then sends, every sample is recognised, and none is lost at either end."""
     tab.open(server.url)
+    tab.evaluate(KEEP_SENT)
     tab.key("Tab", 9)
     assert tab.evaluate("document.activeElement.id") == "microphone"
     tab.key("Enter", 13, "\r")
     tab.wait_for(f"{STATUS} === 'Listening.'")
     pressed = "document.getElementById('microphone').getAttribute('aria-pressed')"
     assert tab.evaluate(pressed) == "true"
-    tab.wait_for("document.querySelectorAll('#segments p').length === 1")
+    tab.wait_for("document.querySelectorAll('#segments p').length >= 1")
     tab.key("Enter", 13, "\r")
     tab.wait_for(f"{STATUS}.startsWith('Done.')")
     assert tab.evaluate(pressed) == "false"
-    text = tab.evaluate(TEXT)
-    expected = recognizer.transcribe(SPOKEN.path).text
-    assert SequenceMatcher(None, text, expected, autojunk=False).ratio() > 0.7, (text, expected)
+    rate = tab.evaluate("new AudioContext().sampleRate")
+    sent = np.array(tab.evaluate("window.sent.flatMap((block) => [...block])"), np.float32)
+    stream = recognizer.stream(endpoints=EndpointRules())
+    stream.accept(sent, rate)
+    assert tab.evaluate(TEXT).split() == stream.finish().text.split() != []
+    assert likeness(soxr.resample(sent, rate, 16_000), read_samples(SPOKEN)) > 0.4
     assert tab.console == []
+
+
+def likeness(heard: np.ndarray, played: np.ndarray) -> float:
+    """Return the correlation at the best delay, 1 for equal signals."""
+    size = len(heard) + len(played)
+    product = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(played, size))
+    return float(np.fft.irfft(product, size).max() / (np.linalg.norm(played) ** 2))
 
 
 def test_what_a_screen_reader_is_told(server: LiveServer, tab: Tab) -> None:
