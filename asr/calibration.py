@@ -5,6 +5,10 @@ is kept in a profile, `~/.cache/earshot/profile-KEY.json` (or under `$XDG_CACHE_
 bundle, engine and machine. A damaged profile is made again; where none can be written, that is said
 once and every process measures for itself. No budget is refused by a profile from a file: it may be
 of a bad minute, so it is made again first.
+
+A bundle records no footprint. A budget of memory is one of the process, which holds the model when
+a stream is opened: what it holds by then is read and not foretold, on this system and with whatever
+else is in the process, and only what streams add is measured and kept.
 """
 
 import hashlib
@@ -18,6 +22,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from itertools import accumulate
 from pathlib import Path
 from threading import Lock
 
@@ -29,7 +34,7 @@ from asr.engines import Engine
 from asr.errors import BudgetError
 from asr.features import SAMPLE_RATE
 from asr.governor import DOWN_AT
-from asr.memory import resident_mb
+from asr.memory import resident_mb, trim_heap
 from asr.schema import SchemaError, check_keys, is_finite
 from asr.stream import Stream
 
@@ -75,6 +80,7 @@ class Admission:
     ) -> None:
         """`key` says what the profile is kept for; the rest is as for `calibrate`."""
         self._key = key
+        self._engine = engine
         self._calibrate = lambda: calibrate(engine, open_stream, points)
         self._points = points
         self._profile: Profile | None = None
@@ -88,12 +94,12 @@ class Admission:
         with self._lock:
             profile = self._profile or read_profile(self._key(), self._points) or self._measure()
             try:
-                start = admit(budget, profile, preferred, resident_mb())
+                start = admit(budget, profile, preferred, self._held_mb(budget, profile))
             except BudgetError:
                 if self._measured:
                     raise
                 profile = self._measure()
-                start = admit(budget, profile, preferred, resident_mb())
+                start = admit(budget, profile, preferred, self._held_mb(budget, profile))
             self._profile = profile
             return start, profile.rtf
 
@@ -101,6 +107,15 @@ class Admission:
         """Measure the points anew, and keep that instead of what was kept."""
         with self._lock:
             return self._measure()
+
+    def _held_mb(self, budget: Budget, profile: Profile) -> float:
+        """Return what the process holds: without what earlier streams left in the engine, where
+        that is needed, for a stream that runs would shed it too."""
+        held_mb = resident_mb()
+        if held_mb + profile.growth_mb > _or_inf(budget.memory_mb):
+            _shed(self._engine)
+            held_mb = resident_mb()
+        return held_mb
 
     def _measure(self) -> Profile:
         self._profile, self._measured = self._calibrate(), True
@@ -113,15 +128,22 @@ def calibrate(
     open_stream: Callable[[OperatingPoint], Stream],
     points: Sequence[OperatingPoint],
 ) -> Profile:
-    """Measure the points, best first. `open_stream` opens one without a budget."""
+    """Measure the points, best first. `open_stream` opens one without a budget.
+
+    What else runs can only add to a cost, and a larger chunk never costs more: a point that was
+    measured to cost more than one above it is taken to cost the same.
+    """
+    _shed(engine)  # so that what it grows by holds all that a stream adds ...
     before_mb = resident_mb()
     emission_s = _emission_s(engine)
-    rtf = {
-        point: min(_stream_rtf(open_stream(point), point) for _ in range(_REPEATS))
+    rtf = [
+        min(_stream_rtf(open_stream(point), point) for _ in range(_REPEATS))
         + TOKENS_PER_S * emission_s
         for point in points
-    }
-    return Profile(rtf, max(0.0, resident_mb() - before_mb))
+    ]
+    growth_mb = max(0.0, resident_mb() - before_mb)
+    _shed(engine)  # ... and is not in what the process holds when a stream is admitted
+    return Profile(dict(zip(points, accumulate(rtf, min), strict=True)), growth_mb)
 
 
 def admit(
@@ -184,22 +206,23 @@ def profile_key(bundle: Bundle, precision: str, threads: int) -> ProfileKey:
 
 
 def read_profile(key: ProfileKey, points: Sequence[OperatingPoint]) -> Profile | None:
-    """Return the profile that is kept for `key`, with these points; None if there is none, or a
-    damaged one, or one of another version."""
+    """Return the profile that is kept for `key`, of these points; None if there is none, or a
+    damaged one, or one of another version or without one of the points."""
     try:
         content = json.loads(_path(key).read_text(encoding="utf-8"))
         check_keys(content, ["version", "key", "rtf", "growth_mb"], where="")
         if content["version"] != PROFILE_VERSION or content["key"] != asdict(key):
             return None
-        check_keys(content["rtf"], [str(point.chunk_ms) for point in points], where="rtf")
-    except (OSError, ValueError, RecursionError, SchemaError):
+        # It may hold more points: somebody had asked for another chunk.
+        rtf = {point: content["rtf"][str(point.chunk_ms)] for point in points}
+    except (OSError, LookupError, TypeError, ValueError, RecursionError, SchemaError):
         return None
-    rtf, growth_mb = content["rtf"], content["growth_mb"]
-    if not all(is_finite(value) and value >= 0 for value in (*rtf.values(), growth_mb)):
+    growth_mb = content["growth_mb"]
+    if not all(is_finite(value) and value > 0 for value in rtf.values()):
         return None
-    if not all(rtf.values()):
+    if not (is_finite(growth_mb) and growth_mb >= 0):
         return None
-    return Profile({point: float(rtf[str(point.chunk_ms)]) for point in points}, float(growth_mb))
+    return Profile({point: float(value) for point, value in rtf.items()}, float(growth_mb))
 
 
 def write_profile(key: ProfileKey, profile: Profile) -> None:
@@ -214,17 +237,22 @@ def write_profile(key: ProfileKey, profile: Profile) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Whole or not at all: several processes may start at once.
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=".profile-", delete=False, encoding="utf-8"
-        ) as file:
-            json.dump(content, file, indent=1)
-        os.replace(file.name, path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".profile-") as unfinished:
+            file = Path(unfinished) / path.name
+            file.write_text(json.dumps(content, indent=1), encoding="utf-8")
+            os.replace(file, path)
     except OSError as error:
         warnings.warn(
             f"the profile of this machine can't be kept in {path.parent} ({error.strerror}), so "
             "each process measures for itself; set XDG_CACHE_HOME to a directory for caches",
             stacklevel=2,
         )
+
+
+def _shed(engine: Engine) -> None:
+    """Give back what the engine keeps of earlier streams."""
+    engine.release_memory()
+    trim_heap()
 
 
 def _stream_rtf(stream: Stream, point: OperatingPoint) -> float:

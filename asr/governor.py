@@ -190,7 +190,9 @@ class Governor:
         if limit is None or self.latency_ms <= limit:
             return None
         action = f"stays at {self.point}: " + (
-            "no point answers sooner" if self._index == 0 else "a better one would break the rtf"
+            "it is the best of this stream"
+            if self._index == 0
+            else "a better one would break the rtf"
         )
         return self._overrun(chunk, "latency", self.latency_ms, limit, action)
 

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import sys
 import warnings
 from typing import Annotated, Any
@@ -66,8 +67,17 @@ def _root(
     """On-device streaming English speech recognition."""
 
 
+def _open_closed_streams() -> None:
+    """Give a program that was started without stdin, stdout or stderr (`>&-`) nothing in its place:
+    else a file that it opens might become one of them."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
 def main() -> None:
     """Run the command; the entry point of the package."""
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file's name or a model card may have what the terminal's encoding has not.
         sys.stdout.reconfigure(errors="backslashreplace")

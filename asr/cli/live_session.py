@@ -37,7 +37,7 @@ class Screen(Protocol):
         """Show where the session stands; called all the time."""
 
     def close(self) -> None:
-        """Leave nothing but the text."""
+        """Leave nothing but the text, until the next `draw`."""
 
 
 class Session:
@@ -80,7 +80,8 @@ class Session:
             self.error = error
             result = error.result
             self._microphone.stop()
-            self._take_rest(result)
+            for event in error.events:
+                self._take(event)
         self._tell(self._screen.close)
         return result
 
@@ -103,8 +104,8 @@ class Session:
             except AudioError as error:
                 self.error = self.error or error
         final = self.live.finish()
-        for segment in final.endpoints:
-            self._take(segment)
+        for event in (*final.endpoints, *final.decisions):
+            self._take(event)
         return final.result
 
     def _step(self, timeout_s: float) -> None:
@@ -129,16 +130,10 @@ class Session:
             except OSError as error:
                 self.output_error = error
 
-    def _take_rest(self, result: Result) -> None:
-        """Take the words behind the last endpoint, where the stream could not end its segment."""
-        words = result.words[sum(len(segment.words) for segment in self.segments) :]
-        if words:
-            text = " ".join(word.text for word in words)
-            times = words[0].start_s, words[-1].end_s
-            reason = "the stream had to end"
-            self._take(Endpoint(result.duration_s, "end", reason, text, words, *times))
-
     def _handle_keys(self) -> None:
+        if self._keys and self._keys.wants_suspension:
+            self._tell(self._screen.close)
+            self._keys.suspend()
         pressed = self._keys.pressed() if self._keys else ""
         self._quit = "q" in pressed.lower()
         if pressed.count(" ") % 2:

@@ -103,7 +103,7 @@ class LiveView:
         self._live.update(panel, refresh=True)
 
     def close(self) -> None:
-        """Remove the panel."""
+        """Remove the panel; `draw` brings it back."""
         self._live.stop()
 
     def panel(self, status: Status) -> Text:

@@ -49,7 +49,9 @@ def serve_command(
     max_streams: Annotated[
         int, typer.Option(min=1, help="Most streams at once, if the machine can hold so many.")
     ] = 100,
-    max_minutes: Annotated[float, typer.Option(min=0.1, help="Most audio of one stream.")] = 240,
+    max_minutes: Annotated[
+        float, typer.Option(min=0.1, help="Most audio, or time, of one stream.")
+    ] = 240,
     idle_seconds: Annotated[
         float, typer.Option(min=1, help="A stream without audio for so long is ended.")
     ] = 60,
@@ -74,6 +76,8 @@ def serve_command(
         if error.name not in _EXTRA:
             raise  # our own mistake
         raise AsrError(f"asr serve needs {error.name}: pip install 'earshot-asr[serve]'") from error
+    if not host:
+        raise AsrError("an empty --host would mean everywhere; say so with --host 0.0.0.0")
     settings = Settings(
         host=host,
         port=port,

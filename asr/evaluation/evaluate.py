@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from asr.audio import Blocks, read_blocks
 from asr.budget import Budget, OperatingPoint
-from asr.errors import AsrError, BudgetExceeded
+from asr.errors import AsrError, BudgetError, BudgetExceeded
 from asr.evaluation.alignment import align
 from asr.evaluation.envelope import EvaluationEnvelope, write_result
 from asr.evaluation.manifest import Skipped, Utterance
@@ -165,12 +165,19 @@ class Evaluation:
     def add(self, utterance: Utterance) -> None:
         """Recognise an utterance in a stream of its own.
 
-        A recording that the recogniser refuses with an AsrError is skipped and named in the report.
-        One that a budget of memory ended early is scored: that is what the budget costs.
+        A recording that the recogniser refuses with an AsrError is skipped and named in the report,
+        and one for which memory is too short by now, too. One that a budget of memory ended early
+        is scored: that is what the budget costs.
 
         Raises BudgetError for a budget that can't be held at all.
         """
-        stream = self._recognizer.stream(self._budget)
+        try:
+            stream = self._recognizer.stream(self._budget)
+        except BudgetError as error:
+            if not self._recognized:
+                raise
+            self._skipped.append(Skipped(utterance.id, str(error)))
+            return
         try:
             for samples, sample_rate in self._read(utterance.audio):
                 stream.accept(samples, sample_rate)

@@ -10,9 +10,9 @@ from http import HTTPStatus
 from importlib.resources import files
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from websockets.datastructures import Headers
+from websockets.datastructures import Headers, MultipleValuesError
 from websockets.http11 import Request, Response
 
 from asr.errors import AsrError
@@ -84,11 +84,13 @@ class Door:
         a web page can't set that, `?token=TOKEN` in the address."""
         if self._token is None:
             return
-        given = parse_qs(urlsplit(request.path).query).get("token", [])
-        scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+        query = parse_qs(split_address(request.path).query)
+        given = [item.encode() for item in query.get("token", [])]
+        scheme, _, value = (get_header(request, "Authorization") or "").partition(" ")
         if scheme.lower() == "bearer":
-            given.append(value.strip())
-        if not any(hmac.compare_digest(item.encode(), self._token.encode()) for item in given):
+            # The bytes that came: websockets 17 reads them as Latin-1, 15 as ASCII with surrogates.
+            given.append(value.strip().encode("latin-1", "surrogateescape"))
+        if not any(hmac.compare_digest(item, self._token.encode()) for item in given):
             raise Forbidden(
                 "token",
                 HTTPStatus.UNAUTHORIZED,
@@ -103,12 +105,12 @@ class Door:
         the name that it was started with: a name alone proves nothing, for whoever owns a domain
         may let it point at this machine.
         """
-        origin = request.headers.get("Origin")
+        origin = get_header(request, "Origin")
         if origin is None or origin.lower() in self._allowed:
             return
-        host = request.headers.get("Host", "")
+        host = get_header(request, "Host") or ""
         own = origin.lower() == f"{self._scheme}://{host.lower()}"
-        if own and self._is_own_name(urlsplit(origin).hostname or ""):
+        if own and self._is_own_name(split_address(origin).hostname or ""):
             return
         raise Forbidden(
             "origin",
@@ -126,10 +128,31 @@ class Door:
         return True
 
 
+def split_address(address: str) -> SplitResult:
+    """Return the parts of an address. Raises Forbidden for one that has none."""
+    try:
+        return urlsplit(address)
+    except ValueError as error:
+        raise _malformed(f"the address {address[:100]!r}: {error}") from error
+
+
+def get_header(request: Request, name: str) -> str | None:
+    """Return a header, None if it isn't there. Raises Forbidden if it is there more than once: then
+    nobody knows which of them is meant."""
+    try:
+        return request.headers.get(name)
+    except MultipleValuesError as error:
+        raise _malformed(f"the header {name} more than once; expected one") from error
+
+
+def _malformed(message: str) -> Forbidden:
+    return Forbidden("malformed", HTTPStatus.BAD_REQUEST, message)
+
+
 def page_response(page: Page, request: Request) -> Response:
     """Return a file of the page, or that the browser has it already."""
     headers = {"ETag": page.etag, "Cache-Control": "no-cache"}
-    if request.headers.get("If-None-Match") == page.etag:
+    if get_header(request, "If-None-Match") == page.etag:
         return make_response(HTTPStatus.NOT_MODIFIED, b"", page.content_type, headers)
     return make_response(HTTPStatus.OK, page.body, page.content_type, headers)
 

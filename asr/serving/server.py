@@ -8,7 +8,6 @@ import signal
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from websockets.asyncio.server import Server as WebsocketServer
 from websockets.asyncio.server import ServerConnection, serve
@@ -20,6 +19,7 @@ from asr import __version__
 from asr.errors import AsrError, BudgetError
 from asr.recognizer import Recognizer
 from asr.serving.capacity import Capacity, Refused
+from asr.serving.connection import Connection
 from asr.serving.feed import Step
 from asr.serving.http import (
     Door,
@@ -29,6 +29,7 @@ from asr.serving.http import (
     load_pages,
     make_response,
     page_response,
+    split_address,
 )
 from asr.serving.metrics import CONTENT_TYPE, Metrics
 from asr.serving.protocol import ProtocolError, error_message, parse_request
@@ -95,6 +96,7 @@ class Server:
                 self._settings.host,
                 self._settings.port,
                 process_request=self._answer,
+                create_connection=Connection,
                 ssl=self._settings.tls,
                 compression=None,  # noise doesn't shrink
                 max_size=limits.max_message_bytes,
@@ -107,9 +109,12 @@ class Server:
                 logger=_QUIET,
             )
         except OSError as error:
+            # asyncio's text says the address again. A name that isn't found is no system error.
+            is_of_system = error.errno is not None and error.errno > 0
+            reason = os.strerror(error.errno or 0) if is_of_system else error.strerror or error
             raise AsrError(
-                f"{self._settings.host}:{self._settings.port} can't be listened to: "
-                f"{error.strerror or error}; name another with --host and --port"
+                f"{self._settings.host}:{self._settings.port} can't be listened to: {reason}; "
+                "name another with --host and --port"
             ) from error
         self._scheduler.start(self.cpus)
 
@@ -127,8 +132,8 @@ class Server:
 
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer to a request, or let it go on as a websocket."""
-        url = urlsplit(request.path)
         try:
+            url = split_address(request.path)
             if "Upgrade" not in request.headers:
                 return self._show(url.path, request)
             if url.path not in ("", "/"):
@@ -178,7 +183,7 @@ class Server:
             self.capacity.release(point)
 
     async def _serve_stream(self, socket: ServerConnection) -> None:
-        query = urlsplit(socket.request.path).query if socket.request else ""
+        query = split_address(socket.request.path).query if socket.request else ""
         request, budget = parse_request(query), self._settings.budget
         # In a thread, as the budget may have to be calibrated for.
         open_stream = partial(self._recognizer.stream, budget, endpoints=request.endpoints)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -151,26 +152,31 @@ class Session:
     async def _listen(self) -> Ending:
         """Take audio until the client is done, or says what it may not."""
         limits = self._limits
-        left = round(limits.max_stream_s * self._rate)
+        left = limits.max_stream_s * self._rate  # samples
         heard_s = self._loop.time()
+        # Who sends a sample in a minute would else keep a place for months.
+        over_s = heard_s + limits.max_stream_s + limits.idle_s
+        over = _over(f"a stream may have {limits.max_stream_s:g} s; open another one")
         try:
             while True:
-                async with asyncio.timeout_at(heard_s + limits.idle_s):
+                async with asyncio.timeout_at(min(heard_s + limits.idle_s, over_s)):
                     samples = parse_message(await self._receive())
                 if samples is None:
                     return DONE
                 if not len(samples):
                     continue
-                self._feed.push(samples[:left])
+                self._feed.push(samples[: math.ceil(min(left, len(samples)))])
                 self._scheduler.submit(self._feed)
                 left -= len(samples)
                 if left <= 0:
-                    return _over(f"a stream may have {limits.max_stream_s:g} s; open another one")
+                    return over
                 while self._feed.queued_s > limits.queue_s:
                     self._stepped.clear()
                     await self._stepped.wait()
                 heard_s = self._loop.time()
         except TimeoutError:
+            if self._loop.time() >= over_s:
+                return over
             message = f"no audio for {limits.idle_s:g} s; send some, or {protocol.DONE!r} to end"
             return Ending("idle", CloseCode.POLICY_VIOLATION, message)
         except ProtocolError as error:

@@ -17,7 +17,7 @@ class Limits:
     max_message_bytes: int = 1 << 20  # 16 s at 16 kHz
     max_messages_per_s: int = 1000  # those above wait: one second of 128-sample blocks is 375
     queue_s: float = 10.0  # audio that waits in a stream; then its client is read no further
-    max_stream_s: float = 4 * 3600.0  # audio of one stream
+    max_stream_s: float = 4 * 3600.0  # audio of one stream, and its time, but for `idle_s`
     idle_s: float = 60.0  # without audio
     ping_s: float = 20.0  # a client that doesn't answer to a ping within this time is gone
     send_s: float = 20.0  # a client that takes no message for so long is gone

@@ -8,6 +8,7 @@ import { Transcript } from "./transcript.js";
 import { Waveform } from "./waveform.js";
 
 const NOTICES = 5;
+const AT_END_PX = 40; // of the text: so near to it, its end is what is read
 
 const $ = (id) => document.getElementById(id);
 const gauges = new Gauges($("gauges"));
@@ -18,6 +19,7 @@ let socket = null; // of the stream that runs
 let microphone = null;
 let isBusy = false; // from the start of something until it is over
 let token = new URLSearchParams(location.hash.slice(1)).get("token");
+let needsToken = false;
 
 function say(text, isAlarm = false) {
   $("status").textContent = text;
@@ -35,6 +37,8 @@ async function open(sampleRate, endpoints) {
 }
 
 function show(message) {
+  const text = $("text");
+  const isAtEnd = text.scrollHeight - text.scrollTop - text.clientHeight < AT_END_PX;
   const segment = transcript.take(message);
   if (segment) {
     const paragraph = document.createElement("p");
@@ -44,7 +48,7 @@ function show(message) {
   }
   $("stable").textContent = transcript.stable;
   $("unstable").textContent = transcript.unstable;
-  $("text").scrollTop = $("text").scrollHeight;
+  if (isAtEnd) text.scrollTop = text.scrollHeight; // else somebody reads further up
   if (message.status) {
     gauges.show(message.status);
     $("point").textContent = `chunks of ${message.status.chunk_ms} ms`;
@@ -61,6 +65,7 @@ function show(message) {
 
 /** The stream is over; `problem` says why, if it should not be. */
 function end(problem) {
+  if (problem && needsToken && socket?.wasRefused) askForToken();
   socket = null;
   isBusy = false;
   microphone?.close();
@@ -71,10 +76,14 @@ function end(problem) {
   showControls();
 }
 
+/** Whether there is something to stop: a microphone, or a recording on its way. */
+function isRunning() {
+  return microphone !== null || Boolean(isRecording && socket && !socket.isFinished);
+}
+
 function showControls() {
-  const listening = microphone !== null;
-  $("microphone").setAttribute("aria-pressed", String(listening));
-  $("microphone-label").textContent = listening ? "Stop" : "Speak";
+  $("microphone").classList.toggle("listening", microphone !== null);
+  $("microphone-label").textContent = isRunning() ? "Stop" : "Speak";
   const isEmpty = !transcript.segments.length;
   $("save-text").disabled = $("save-srt").disabled = isEmpty;
   $("clear").disabled = isBusy || isEmpty;
@@ -156,7 +165,9 @@ async function transcribe(file) {
     $("recording-facts").textContent = `${file.name}, ${(samples.length / SAMPLE_RATE).toFixed(1)} s`;
     waveform.show(samples, SAMPLE_RATE);
     const stream = await open(SAMPLE_RATE, "length"); // as `asr transcribe`: pauses change no word
-    await stream.sendAll(samples, (seconds) => say(`Sent ${seconds.toFixed(0)} s …`));
+    say("Transcribing …"); // how far it is, the waveform shows: a screen reader is told no numbers
+    await stream.sendAll(samples);
+    showControls();
   } catch (error) {
     end(error.message);
   }
@@ -170,7 +181,7 @@ function save(content, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-$("microphone").onclick = () => (microphone ? stop() : speak());
+$("microphone").onclick = () => (isRunning() ? stop() : speak());
 $("file").onchange = () => {
   transcribe($("file").files[0]);
   $("file").value = ""; // so that the same file can be chosen again
@@ -182,10 +193,16 @@ $("clear").onclick = () => {
   say("Ready.");
   $("microphone").focus();
 };
+function askForToken() {
+  $("token-form").hidden = false;
+  $("token").select();
+}
+
 $("token-form").onsubmit = (event) => {
   event.preventDefault();
   token = $("token").value;
   $("token-form").hidden = true;
+  say("Ready.");
   $("microphone").focus();
 };
 document.addEventListener("dragover", (event) => {
@@ -202,6 +219,6 @@ document.addEventListener("drop", (event) => {
 });
 
 if (location.hash) history.replaceState(null, "", location.pathname); // it isn't for shoulders
-const health = await (await fetch("/healthz")).json();
-$("token-form").hidden = !health.needs_token || Boolean(token);
 showControls();
+needsToken = (await (await fetch("/healthz")).json()).needs_token;
+if (needsToken && !token) askForToken();

@@ -17,18 +17,18 @@ export class Microphone {
       microphone.context = new AudioContext();
       await microphone.context.resume();
       await microphone.context.audioWorklet.addModule("capture.js");
+      const source = microphone.context.createMediaStreamSource(microphone.media);
+      microphone.node = new AudioWorkletNode(microphone.context, "capture", {
+        numberOfOutputs: 0,
+        channelCount: 1,
+        channelCountMode: "explicit",
+      });
+      microphone.node.port.onmessage = ({ data }) => onBlock(data);
+      source.connect(microphone.node);
     } catch (error) {
-      microphone.close();
+      microphone.close(); // or the browser would go on to record
       throw new Error(explain(error));
     }
-    const source = microphone.context.createMediaStreamSource(microphone.media);
-    microphone.node = new AudioWorkletNode(microphone.context, "capture", {
-      numberOfOutputs: 0,
-      channelCount: 1,
-      channelCountMode: "explicit",
-    });
-    microphone.node.port.onmessage = ({ data }) => onBlock(data);
-    source.connect(microphone.node);
     return microphone;
   }
 

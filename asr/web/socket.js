@@ -1,8 +1,11 @@
 // One stream to the server, in its protocol: see asr/serving/protocol.py.
 
-const MOST_BUFFERED_BYTES = 1 << 20;
+const MOST_BUFFERED_BYTES = 1 << 20; // of a recording, which can wait
+const MOST_BEHIND_S = 60; // of a microphone, which can't
 const BLOCK_S = 0.5;
+const UNREACHABLE = "The server can't be reached, or it refuses this page: is the token right?";
 const BROKEN = "The connection broke off.";
+const BEHIND = "The server takes no more audio: it is too busy, or the connection too slow.";
 
 /** Opens a stream. `onMessage` gets every message; `onEnd` is called once, with the reason in words
  * if the stream did not end as it should. */
@@ -14,52 +17,65 @@ export class RecognitionSocket {
     address.searchParams.set("endpoints", endpoints);
     if (token) address.searchParams.set("token", token);
     this.sampleRate = sampleRate;
+    this.isFinished = false; // whether no more audio follows
+    this.problem = UNREACHABLE;
     this.socket = new WebSocket(address);
     this.socket.binaryType = "arraybuffer";
-    let problem = "The server can't be reached, or it refuses this page: is the token right?";
     this.opened = new Promise((resolve, reject) => {
       this.socket.onopen = () => {
-        problem = BROKEN;
+        this.problem = BROKEN;
         resolve();
       };
       this.socket.onclose = () => {
-        reject(new Error(problem));
-        onEnd(problem);
+        reject(new Error(this.problem));
+        onEnd(this.problem);
       };
     });
     this.opened.catch(() => {}); // onEnd has said it
     this.socket.onmessage = ({ data }) => {
       const message = data === "Done!" ? null : JSON.parse(data);
-      if (message?.error) problem = sentence(message.error.message);
+      if (message?.error) this.problem = sentence(message.error.message);
       else if (message) onMessage(message);
-      else if (problem === BROKEN) problem = "";
+      else if (this.problem === BROKEN) this.problem = "";
     };
+  }
+
+  get isOpen() {
+    return this.socket.readyState === WebSocket.OPEN;
+  }
+
+  /** Whether it ended before the server took it in. */
+  get wasRefused() {
+    return this.problem === UNREACHABLE;
   }
 
   /** Sends samples, a Float32Array in [-1, 1]. */
   send(samples) {
-    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(littleEndian(samples));
+    if (!this.isOpen) return;
+    if (this.socket.bufferedAmount > 4 * MOST_BEHIND_S * this.sampleRate) {
+      this.problem = BEHIND;
+      this.socket.close();
+      return;
+    }
+    this.socket.send(littleEndian(samples));
   }
 
   /** Says that no more audio follows; what is still to be told comes, then the end. */
   finish() {
-    if (this.socket.readyState === WebSocket.OPEN) this.socket.send("Done");
+    if (!this.isOpen || this.isFinished) return;
+    this.isFinished = true;
+    this.socket.send("Done");
   }
 
-  /** Sends a whole recording, no faster than the server takes it. `onProgress` gets seconds. */
-  async sendAll(samples, onProgress) {
+  /** Sends a whole recording, no faster than the server takes it, unless it is finished before. */
+  async sendAll(samples) {
     const block = Math.round(BLOCK_S * this.sampleRate);
     for (let start = 0; start < samples.length; start += block) {
-      while (this.socket.bufferedAmount > MOST_BUFFERED_BYTES) await sleep(20);
-      if (this.socket.readyState !== WebSocket.OPEN) return;
+      while (this.isOpen && this.socket.bufferedAmount > MOST_BUFFERED_BYTES) await sleep(20);
+      if (!this.isOpen || this.isFinished) return;
       this.send(samples.subarray(start, start + block));
-      onProgress(Math.min(start + block, samples.length) / this.sampleRate);
     }
     this.finish();
-  }
-
-  close() {
-    this.socket.close();
   }
 }
 

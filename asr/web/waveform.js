@@ -2,6 +2,7 @@
 
 const PIXELS_PER_S = 130;
 const HEIGHT = 96;
+const QUIETEST = 0.01; // a recording with no louder sample is noise, and looks so
 const ROWS = 3; // of words
 const ROW_HEIGHT = 24;
 const CHARACTER_WIDTH = 8;
@@ -27,6 +28,7 @@ export class Waveform {
     this.clear();
     this.samples = samples;
     this.perPixel = sampleRate / PIXELS_PER_S;
+    this.gain = 1 / Math.max(QUIETEST, this.peak(0, samples.length));
     this.track.style.width = `${Math.ceil(samples.length / this.perPixel)}px`;
     this.rowEnds = Array(ROWS).fill(-Infinity);
     this.track.style.height = `${HEIGHT + 8 + ROW_HEIGHT}px`;
@@ -79,7 +81,7 @@ export class Waveform {
     const heard = this.heardS * PIXELS_PER_S - left;
     const [accent, soft] = [style.getPropertyValue("--accent"), style.getPropertyValue("--soft")];
     for (let x = 0; x < width; x += 3) {
-      const half = (HEIGHT / 2 - 2) * Math.min(1, 1.6 * this.peak(left + x, 3));
+      const half = (HEIGHT / 2 - 2) * this.gain * this.peak(left + x, 3);
       context.fillStyle = x < heard ? accent : soft;
       context.fillRect(x, HEIGHT / 2 - half - 0.75, 2, 2 * half + 1.5);
     }

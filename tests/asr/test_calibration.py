@@ -85,6 +85,14 @@ def test_a_profile_is_kept(cache: Path) -> None:
     assert len(list(cache.iterdir())) == 1, "a temporary file was left"
 
 
+def test_a_profile_of_more_points_is_enough(cache: Path) -> None:
+    """Two that ask for different chunks in turn must not make each other's profile again."""
+    more = dict(sorted([*PROFILE.rtf.items(), (OperatingPoint(200), 0.07)]))
+    write_profile(KEY, Profile(more, 4.0))
+    assert read_profile(KEY, POINTS) == PROFILE
+    assert read_profile(KEY, [*POINTS, OperatingPoint(5120)]) is None
+
+
 @pytest.mark.parametrize("other", [{"bundle": "other"}, {"threads": 2}, {"cpu": "slower"}])
 def test_a_profile_of_something_else_is_not_used(other: dict) -> None:
     write_profile(KEY, PROFILE)
@@ -104,6 +112,8 @@ DAMAGES: list[Callable[[dict], object]] = [
     lambda content: json.dumps({**content, "growth_mb": None}),
     lambda content: json.dumps({**content, "growth_mb": math.nan}),
     lambda content: json.dumps({**content, "rtf": {}}),
+    lambda content: json.dumps({**content, "rtf": [0.1] * 5}),
+    lambda content: json.dumps({**content, "rtf": "fast"}),
     lambda content: json.dumps({**content, "rtf": {**content["rtf"], "160": 0}}),
     lambda content: json.dumps({**content, "rtf": {**content["rtf"], "160": "fast"}}),
     lambda content: json.dumps({**content, "key": {**content["key"], "cpu": "slower"}}),
@@ -122,6 +132,74 @@ def test_where_no_profile_can_be_kept_that_is_said(cache: Path) -> None:
     cache.write_text("a file where the directory should be")
     with pytest.warns(UserWarning, match="can't be kept in .*; set XDG_CACHE_HOME"):
         write_profile(KEY, PROFILE)
+
+
+def test_a_profile_that_can_not_be_written_leaves_nothing(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.warns(UserWarning, match=r"can't be kept in .* \(No space left on device\)"):
+        write_profile(KEY, PROFILE)
+    assert list(cache.iterdir()) == []
+
+
+class Held:
+    """The memory of a process, and an engine that keeps `kept_mb` for each stream that ran."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.model_mb, self.kept_mb = 90.0, 0.0
+        monkeypatch.setattr(calibration, "resident_mb", lambda: self.model_mb + self.kept_mb)
+
+    def release_memory(self) -> None:
+        self.kept_mb = 0.0
+
+
+def test_what_earlier_streams_left_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """95 MB are enough for the first stream, also in the process that measured, and for those that
+    follow it."""
+    held = Held(monkeypatch)
+    monkeypatch.setattr(calibration, "calibrate", lambda *_: Profile(PROFILE.rtf, growth_mb=4.0))
+    admission = Admission(lambda: KEY, held, lambda _: None, POINTS)
+    for _ in range(3):
+        admission.admit(Budget(memory_mb=95), OperatingPoint(320))
+        held.kept_mb = 4.0
+    held.model_mb = 92.0  # something that can't be given back
+    with pytest.raises(BudgetError, match=r"holds 92 MB .* adds up to 4; ask for 96 or more"):
+        admission.admit(Budget(memory_mb=95), OperatingPoint(320))
+
+
+class Bench(BurstEngine):
+    """An engine that keeps 5 MB when a stream runs, which is measured at a stated RTF."""
+
+    def __init__(self, held: Held, rtf: dict[OperatingPoint, float]) -> None:
+        super().__init__()
+        self.held, self.rtf = held, rtf
+        self.release_memory = held.release_memory
+
+    def measure(self, stream: OperatingPoint, point: OperatingPoint) -> float:
+        self.held.kept_mb = 5.0
+        return self.rtf[point]
+
+
+def test_calibrating_takes_what_is_in_the_way_out_of_its_figures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What earlier streams left hides no growth and its own is no load; a point that was disturbed
+    costs no more than the one above it."""
+    held = Held(monkeypatch)
+    held.kept_mb = 5.0
+    bench = Bench(held, dict(zip(POINTS, [0.04, 0.07, 0.03, 0.01, 0.02], strict=True)))
+    monkeypatch.setattr(calibration, "_stream_rtf", bench.measure)
+    monkeypatch.setattr(calibration, "_emission_s", lambda _: 1e-4)
+    profile = calibrate(bench, lambda point: point, POINTS)
+    tokens = 10 * 1e-4  # in noise there are none, so their cost is added
+    assert list(profile.rtf.values()) == pytest.approx(
+        [rtf + tokens for rtf in (0.04, 0.04, 0.03, 0.01, 0.01)]
+    )
+    assert (profile.growth_mb, held.kept_mb) == (5.0, 0.0)
 
 
 def test_a_refusal_is_never_from_a_kept_profile(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +242,16 @@ def test_every_point_is_measured_once_for_all_streams(tiny_bundle: Path, cache: 
     recognizer.stream(budget=Budget(latency_ms=5000))
     asr.load(tiny_bundle, chunk_ms=200).stream(budget=Budget(rtf=1000))
     assert path.stat().st_mtime_ns == changed
+
+
+def test_a_stream_that_starts_lower_may_climb_to_the_chunk_that_was_asked_for(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The profile may be of a bad minute, and loads end."""
+    monkeypatch.setattr(calibration, "calibrate", lambda *_: PROFILE)
+    stream = asr.load(tiny_bundle).stream(budget=Budget(rtf=0.05))
+    assert stream.point == OperatingPoint(640)
+    assert stream.report().ladder == tuple(POINTS[1:])
 
 
 def test_a_latency_budget_starts_at_a_smaller_chunk(tiny_bundle: Path) -> None:

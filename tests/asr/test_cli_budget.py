@@ -102,6 +102,61 @@ def test_memory_that_runs_out_leaves_the_text_so_far(
     assert content["budget"]["overruns"][-1]["budget"] == "memory"
 
 
+def test_memory_that_runs_out_at_the_end_loses_no_text_and_no_other_file(
+    tiny_bundle: Path, write_speech: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last chunk is computed when the audio is over."""
+    path = write_speech("a.wav", 3.0)
+    chunks = 9  # of 320 ms, before the last
+    held_mb = chain([50.0] * chunks, [99.0] * 2, repeat(50.0))
+    supervisor = partial(Supervisor, resident=lambda: next(held_mb))
+    monkeypatch.setattr("asr.recognizer.Supervisor", supervisor)
+    monkeypatch.setattr("asr.calibration.resident_mb", lambda: 50.0)
+    done = invoke(path, path, "--model", tiny_bundle, "--budget-memory-mb", 80, "--json")
+    assert done.exit_code == 2
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert first["text"]
+    assert "99.0 MB of memory with a budget of 80 MB" in first["error"]
+    assert second["error"] is None
+    assert second["text"].startswith(first["text"])
+    assert second["text"] == asr.load(tiny_bundle).transcribe(path).text
+
+
+def test_what_is_decided_at_the_end_is_told(
+    tiny_bundle: Path, write_speech: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_mb = chain([50.0] * 9, [99.0], repeat(60.0))
+    supervisor = partial(Supervisor, resident=lambda: next(held_mb))
+    monkeypatch.setattr("asr.recognizer.Supervisor", supervisor)
+    monkeypatch.setattr("asr.calibration.resident_mb", lambda: 50.0)
+    path = write_speech("a.wav", 3.0)
+    done = invoke(path, "--model", tiny_bundle, "--budget-memory-mb", 80)
+    assert done.exit_code == 0
+    assert "memory 99 of 80; 0.0 s behind; gave back 39.0 MB" in done.stderr
+
+
+def test_memory_that_runs_out_leaves_the_open_segment(
+    tiny_bundle: Path, write_speech: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_mb = chain([50.0] * 4, repeat(99.0))
+    supervisor = partial(Supervisor, resident=lambda: next(held_mb))
+    monkeypatch.setattr("asr.recognizer.Supervisor", supervisor)
+    monkeypatch.setattr("asr.calibration.resident_mb", lambda: 50.0)
+    options = ["--model", tiny_bundle, "--budget-memory-mb", 80, "--endpoints"]
+    path = write_speech("a.wav", 5.0)
+    printed = invoke(path, *options)
+    assert printed.exit_code == 2
+    assert "over budget: memory 99 of 80" in printed.stderr
+    held_mb = chain([50.0] * 4, repeat(99.0))
+    content = json.loads(invoke(path, *options, "--json").stdout)
+    segments = content["segments"]
+    assert content["text"] == " ".join(segment["text"] for segment in segments)
+    assert segments[-1]["reason"] == "the memory passed its budget"
+    assert [line.partition("] ")[2] for line in printed.stdout.splitlines()] == [
+        segment["text"] for segment in segments
+    ]
+
+
 def test_realtime_goes_through_the_queue(
     tiny_bundle: Path, write_speech: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,6 +187,21 @@ def test_an_output_that_is_gone_ends_the_session_in_good_order(
     assert len(segments) >= 1
 
 
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_a_program_without_outputs_keeps_what_it_hears(
+    recording: Path, tmp_path: Path, closed: str
+) -> None:
+    command = [*RUN, recording, FAST, "mic", "--save", tmp_path / "kept"]
+    line = f"timeout --signal=INT 5 {shlex.join(map(str, command))} {closed}"
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert "Traceback" not in done.stderr
+    files = kept(tmp_path / "kept")
+    assert files[".txt"].read_text()
+    assert soundfile.info(files[".flac"]).duration > 2
+
+
 def test_devices_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Backend:
         def devices(self) -> list:
@@ -269,6 +284,30 @@ def test_a_session_in_a_terminal(recording: Path, tmp_path: Path) -> None:
         for segment in segments:
             assert set(segment.text.split()) <= set(words)
         assert "kept:" in terminal.text
+
+
+def test_ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_back(recording: Path) -> None:
+    """And with `bg` it listens on, and leaves the keys to the shell."""
+    with Terminal(["bash", "--norc", "-i"]) as terminal:
+        terminal.wait_for("bash-")
+        shell_modes = terminal.modes
+        terminal.press(shlex.join(map(str, [*RUN, recording, 1, "mic"])) + "\n")
+        terminal.wait_for("● listening")
+        modes = terminal.modes
+        terminal.press("\x1a")
+        terminal.wait_for("Stopped")
+        assert not terminal.screen.cursor.hidden
+        assert "level" not in terminal.text
+        terminal.press("bg\n")
+        terminal.wait_for("● listening")
+        terminal.press("jobs\n")
+        terminal.wait_for("Running")
+        terminal.press("fg\n")
+        terminal.wait_for(lambda _: terminal.modes == modes != shell_modes)
+        terminal.press(" ")
+        terminal.wait_for("‖ paused")
+        terminal.press("q")
+        terminal.wait_for("s of audio in ")
 
 
 @pytest.mark.parametrize("end", ["\x03", "hang up"])

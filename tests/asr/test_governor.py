@@ -3,13 +3,14 @@ time, in both directions, and never oscillates."""
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.budget import CHUNKS_MS, Budget, OperatingPoint, ladder
+from asr.budget import CHUNKS_MS, Budget, OperatingPoint
 from asr.errors import AsrError
 from asr.governor import (
     DOWN_AT,
@@ -26,7 +27,7 @@ from asr.governor import (
 )
 from asr.results import Moved, Overrun
 
-LADDER = ladder(OperatingPoint(CHUNKS_MS[0]))
+LADDER = tuple(map(OperatingPoint, CHUNKS_MS))
 COSTS = dict(zip(LADDER, [0.015, 0.006, 0.004, 0.0029, 0.0025], strict=True))
 BEST, LOWEST = LADDER[0], LADDER[-1]
 
@@ -72,6 +73,9 @@ def settling_s(point: OperatingPoint) -> float:
 
 
 RATIOS = st.floats(0.01, 100)
+FACTORS = st.floats(0.001, 1000) | st.builds(  # half of them where a point is near the limit
+    lambda cost, share: share * 0.05 / cost, st.sampled_from([*COSTS.values()]), st.floats(0.5, 1.5)
+)
 
 
 @settings(deadline=None, max_examples=60)
@@ -93,9 +97,9 @@ def test_overload_reaches_the_lowest_point_in_bounded_time(
     assert run.governor.point == LOWEST
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=100)
 @given(
-    factor=st.floats(0.001, 1000),
+    factor=FACTORS,
     start=st.sampled_from(LADDER),
     seed=st.integers(0, 2**32),
 )
@@ -158,6 +162,25 @@ def test_a_failed_try_goes_back_and_waits_twice_as_long() -> None:
     assert waits[4:] == pytest.approx([MAX_WAIT_S] * len(waits[4:]), abs=0.7)
     stays = [down - up for up, down in zip(ups, downs, strict=False)]
     assert max(stays) <= settling_s(above)
+
+
+def test_a_try_that_lasts_halves_the_wait_again() -> None:
+    """After four failed tries it waits 160 s before it goes up; after each stay above that lasted,
+    half of that."""
+    above, here = LADDER[1], LADDER[2]
+    run = Run(Governor(Budget(rtf=0.05), {above: 0.004, here: 0.004}, start=here))
+    run.until(400, lambda _, point: 0.2 if point == above else 0.01)
+    first = len(run.moves)
+    for _ in range(4):  # an overload of some seconds, far from each other
+        run.until(run.time_s + MAX_WAIT_S + TRIAL_S + 60, lambda *_: 0.01)
+        assert run.governor.point == above
+        moves = len(run.moves)
+        while len(run.moves) == moves:
+            run.chunk(0.2)
+    run.until(run.time_s + MAX_WAIT_S + 10, lambda *_: 0.01)
+    times_s = [(move.time_s, move.to_point) for move in run.moves[first:]]
+    waits = [up - down for (down, point), (up, _) in pairwise(times_s) if point == here]
+    assert waits == pytest.approx([80, 40, 20, 10], abs=0.7)
 
 
 @settings(deadline=None, max_examples=60)
@@ -257,6 +280,7 @@ def test_latency_is_told_and_never_leads_down() -> None:
     assert run.moves == []
     assert run.overruns[0].budget == "latency"
     assert run.overruns[0].found == pytest.approx(240)
+    assert run.overruns[0].action == "stays at 160 ms: it is the best of this stream"
 
 
 def test_latency_is_the_p95_of_the_last_fifty_chunks() -> None:
@@ -285,14 +309,3 @@ def test_impossible_budgets(limit: float) -> None:
     for name in ("rtf", "memory_mb", "latency_ms"):
         with pytest.raises(AsrError, match=f"a budget of {name}={limit}; expected a positive"):
             Budget(**{name: limit})
-
-
-def test_the_ladder_goes_down_from_any_chunk() -> None:
-    assert [str(point) for point in ladder(OperatingPoint(320))] == [
-        "320 ms",
-        "640 ms",
-        "1280 ms",
-        "2560 ms",
-    ]
-    assert [point.chunk_ms for point in ladder(OperatingPoint(1000))] == [1000, 1280, 2560]
-    assert ladder(OperatingPoint(10_240)) == (OperatingPoint(10_240),)

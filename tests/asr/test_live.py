@@ -147,9 +147,45 @@ def test_bad_blocks_are_refused_where_they_are_pushed() -> None:
     live = LiveStream(open_stream())
     with pytest.raises(AudioError, match="NaN"):
         live.push(np.array([0.0, np.nan]))
-    with pytest.raises(AudioError, match="0 Hz"):
-        live.push(SECOND, 0)
+    for rate in (0, 10, 10**7):
+        with pytest.raises(AudioError, match=f"{rate} Hz; expected 1000"):
+            live.push(SECOND, rate)
     assert live.push(SECOND)
+    with pytest.raises(AudioError, match="8000 Hz in a stream that began at 16000"):
+        live.push(SECOND, 8000)
+    drain(live)
+    assert live.finish().result.duration_s == 1.0
+
+
+def test_what_waits_is_held_as_small_as_it_can_be() -> None:
+    """Float64 as float32, int16 as it is, and empty blocks not at all, however many there are."""
+    live = LiveStream(open_stream())
+    assert all(live.push([]) for _ in range(100))
+    assert not live.wait(timeout_s=0)
+    for samples, size in [(SECOND, 4), (SECOND.astype(np.float64), 4), (SECOND.astype("i2"), 2)]:
+        live.push(samples)
+        assert live._blocks[-1][0].nbytes == size * len(SECOND)
+    live.close()
+    assert not live.push([])
+
+
+def test_what_is_known_when_memory_runs_out_comes_with_the_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = open_stream()
+    live = LiveStream(stream, queue_s=1.0)
+    live.push(SECOND)
+    assert not live.push(SECOND)
+    end = Overrun(1.0, "memory", 99, 80, 0.0, "ended the stream")
+
+    def accept(samples: np.ndarray, sample_rate: int) -> list[Event]:
+        raise BudgetExceeded("no memory", recognised([SECOND]).result, [end])
+
+    monkeypatch.setattr(stream, "accept", accept)
+    with pytest.raises(BudgetExceeded) as info:
+        live.take()
+    refused, last = info.value.events
+    assert (refused.budget, last) == ("audio", end)
 
 
 def test_after_the_end_nothing_is_taken() -> None:

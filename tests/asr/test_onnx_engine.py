@@ -1,5 +1,6 @@
 """The onnxruntime engine carries the encoder's state, and the self-test notices when it doesn't."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import asr
 from asr.bundle import Bundle, open_bundle
 from asr.engines import Engine, open_engine
 from asr.engines.golden import verify_golden
@@ -97,6 +99,23 @@ def test_impossible_threads_and_precision(bundle: Bundle) -> None:
         open_engine(bundle, threads=0)
     with pytest.raises(BundleError, match="no precision 'int4'"):
         open_engine(bundle, "int4")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux counts threads there")
+def test_no_thread_is_started_unless_it_is_asked_for(tiny_bundle: Path, bundle: Bundle) -> None:
+    """By default a model computes in the thread of its caller: however many cores a phone has, it
+    takes one, and no pool spins on the others."""
+
+    def threads() -> int:
+        return len(os.listdir("/proc/self/task"))
+
+    before = threads()
+    recognizer = asr.load(tiny_bundle)
+    recognizer.stream().accept(np.zeros(16_000, np.int16))
+    assert threads() == before
+    more = open_engine(bundle, threads=2)
+    assert threads() > before
+    del more
 
 
 def test_graphs_for_another_engine_are_named(bundle: Bundle) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from asr.audio import Blocks
 from asr.budget import Budget, OperatingPoint
-from asr.errors import AsrError, AudioError, BudgetExceeded
+from asr.errors import AsrError, AudioError, BudgetError, BudgetExceeded
 from asr.evaluation.envelope import EvaluationEnvelope, Machine, ModelIdentity
 from asr.evaluation.evaluate import Evaluation, EvaluationReport, evaluate
 from asr.evaluation.manifest import Skipped, Utterance
@@ -161,6 +161,30 @@ def test_a_budget_holds_for_each_stream_and_what_it_led_to_is_added_up() -> None
     assert report.skipped == ()
     content = json.loads(json.dumps(report.to_dict(ENVELOPE)))["budget"]
     assert content["points"][0] == {"point": {"chunk_ms": 320}, "audio_s": 4.0}
+
+
+def test_a_budget_that_can_no_longer_be_held_keeps_what_was_measured() -> None:
+    @dataclass
+    class FullRecognizer(GovernedRecognizer):
+        room: int = 0
+
+        def stream(self, budget: Budget | None = None) -> FakeStream:
+            if len(self.budgets) == self.room:
+                raise BudgetError("memory_mb=90 can't be held")
+            return super().stream(budget)
+
+    items = [utterance(name, "hello world") for name in ("0-1", "1-0")]
+    evaluation = Evaluation(
+        FullRecognizer(RECOGNIZER.words, room=1), read=read_fake, budget=Budget(memory_mb=90)
+    )
+    for item in items:
+        evaluation.add(item)
+    report = evaluation.report()
+    assert [score.id for score in report.scores] == ["0-1"]
+    assert report.skipped == (Skipped("1-0", "memory_mb=90 can't be held"),)
+    none = Evaluation(FullRecognizer([]), read=read_fake, budget=Budget(memory_mb=90))
+    with pytest.raises(BudgetError):
+        none.add(items[0])
 
 
 def test_mistakes_in_the_program_are_fatal() -> None:

@@ -98,8 +98,9 @@ def test_others_can_reach_it_only_with_a_warning(tiny_bundle: Path) -> None:
         (["--budget-rtf", "1e-9"], "rtf=1e-09 can't be held"),
         (["--tls-key", "k.pem"], "the key k.pem without its certificate"),
         (["--tls-cert", "none.pem"], "none.pem can't be used: No such file or directory"),
-        (["--host", "203.0.113.1"], "203.0.113.1:6006 can't be listened to"),
-        (["--host", "no such host"], "no such host:6006 can't be listened to"),
+        (["--host", "203.0.113.1"], "203.0.113.1:6006 can't be listened to: Cannot assign"),
+        (["--host", "no such host"], "no such host:6006 can't be listened to: Name or service"),
+        (["--host", ""], "an empty --host would mean everywhere"),
     ],
 )
 def test_what_can_not_be_served_is_refused(

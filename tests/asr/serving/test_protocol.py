@@ -151,6 +151,8 @@ def test_the_address_says_what_is_wanted() -> None:
         ("sample_rate=-1", "sample_rate=-1"),
         ("sample_rate=16e3", "sample_rate=16e3"),
         ("sample_rate=٣", "sample_rate=٣"),
+        ("sample_rate=192001", "sample_rate=192001; expected a rate in Hz, 1000 to 192000"),
+        (f"sample_rate={'9' * 5000}", "sample_rate=99999999999999999999; expected"),
         ("endpoints=never", "endpoints=never; expected pause or length"),
         ("rate=8000", "unknown in the address: rate; expected sample_rate"),
     ],

@@ -1,6 +1,7 @@
 """A server and its clients: those who behave get every word, and nobody harms the others."""
 
 import json
+import math
 import random
 import socket as sockets
 import struct
@@ -127,8 +128,34 @@ def test_an_impossible_request_says_why(server: LiveServer) -> None:
     assert refused.value.response.status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("//[", []),
+        ("/", ["Origin: http://["]),
+        ("/", ["Origin: http://x", "Origin: http://y"]),
+        ("/", ["Origin: http://x", "Host: y"]),
+        ("/", ["If-None-Match: x", "If-None-Match: y"]),
+        ("/metrics", ["Authorization: Bearer x", "Authorization: Bearer y"]),
+        (f"/?sample_rate={'9' * 5000}", []),
+    ],
+)
+@pytest.mark.parametrize("upgrade", ["", "Upgrade: websocket\r\n"])
+def test_a_request_that_makes_no_sense_is_no_failure_of_the_server(
+    recognizer: Recognizer, path: str, headers: list[str], upgrade: str
+) -> None:
+    host = "[" if "http://[" in str(headers) else "x"
+    lines = [f"GET {path} HTTP/1.1", f"Host: {host}", *headers, f"{upgrade}"]
+    with serving(recognizer, Settings(port=0, token="x")) as live, dial(live) as raw:
+        raw.sendall("\r\n".join([*lines, ""]).encode())
+        status = int(raw.recv(12).split()[1])
+    assert status in (200, 400, 401, 403, 404)
+
+
 def test_only_who_knows_the_token(recognizer: Recognizer, text: str) -> None:
     with serving(recognizer, Settings(port=0, token="s3cret ü")) as live:
+        header = {"Authorization": "Bearer s3cret ü".encode().decode("latin1")}
+        assert live.get("/metrics", **header)[0] == 200
         for query in ("", "?token=", "?token=S3cret"):
             with pytest.raises(InvalidStatus) as refused:
                 live.connect(query)
@@ -262,6 +289,23 @@ def test_a_stream_that_is_too_long_is_ended(recognizer: Recognizer, text: str) -
         assert heard.messages[-2]["status"]["audio_s"] == 2.0
 
 
+def test_who_sends_a_sample_now_and_then_keeps_no_place(recognizer: Recognizer) -> None:
+    limits = Limits(max_stream_s=0.5, idle_s=0.5)
+    with serving(recognizer, Settings(port=0, limits=limits)) as live, live.connect() as socket:
+        with suppress(ConnectionClosed):
+            for _ in range(200):
+                socket.send(bytes(4))
+                time.sleep(0.1)
+        heard = listen(socket)
+    assert heard.error and heard.error["reason"] == "too-long"
+
+
+def test_no_limit_at_all(recognizer: Recognizer, text: str) -> None:
+    limits = Limits(max_stream_s=math.inf, idle_s=math.inf)
+    with serving(recognizer, Settings(port=0, limits=limits)) as live:
+        assert live.speak(SPEECH).text == text
+
+
 @pytest.mark.parametrize(
     "message", [b"abc", "hello", np.array([np.nan], "<f4").tobytes(), b"\xff" * 400]
 )
@@ -333,8 +377,23 @@ def test_a_message_in_endless_parts_is_no_way_to_stay(quick: LiveServer, text: s
     beside(quick, text)
 
 
-def test_one_who_takes_no_messages_is_dropped(quick: LiveServer, text: str) -> None:
+def test_one_who_pings_without_end_is_dropped(quick: LiveServer, text: str) -> None:
+    """Each ping costs the event loop an answer, and nobody reads them one by one."""
+    pings = 100 * frame(Opcode.PING, b"")
+    deadline = time.monotonic() + 20
+    with open_raw(quick) as raw, suppress(ConnectionError):
+        while time.monotonic() < deadline:
+            raw.sendall(pings)
+            raw.recv(65536)
+        pytest.fail("its pings are answered for ever")
+    beside(quick, text)
+
+
+def test_one_who_takes_no_messages_is_dropped(
+    quick: LiveServer, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its pings are answered until nobody takes the answers."""
+    monkeypatch.setattr("asr.serving.connection.Connection.max_pings_per_s", math.inf)
     pings = 300 * frame(Opcode.PING, b"\0" * 125)
     deadline = time.monotonic() + 20
     with open_raw(quick) as raw, suppress(ConnectionError):
