@@ -43,8 +43,10 @@ demo: runtime ## transcribe the samples, streamed (no PyTorch needed)
 	@if [ -t 1 ]; then realtime=--realtime; fi; \
 	$(VENV)/bin/asr transcribe $$realtime $(sort $(wildcard data/samples/*.wav data/samples/*.flac))
 
-picture: runtime ## draw data/mic.svg: what asr mic shows of the samples
+picture: $(VENV)/bin/python tools ## draw data/mic.svg and data/page.png: asr mic and the web page
+	$(call install,picture,.[serve])
 	@$(MODULE) tests.asr.mic_picture data/mic.svg
+	@$(MODULE) tests.asr.serving.page_picture data/page.png
 
 lint: setup ## ruff and mypy
 	@$(MODULE) ruff check .

@@ -1,10 +1,10 @@
 """What a stream may cost, and the operating points between which it can choose.
 
 *RTF* is compute wall time over audio time, over the last 10 s of audio. *Latency* of a chunk is
-from the arrival of its first sample to its words: waiting until the chunk is full, the queue, and
-the computation; p95 over the last 50 chunks. The 38 ms that the encoder looks ahead come on top.
-*Memory* is the resident set of the process. When not all of them can be held: audio kept > memory >
-RTF > latency.
+from the arrival of its first sample to its words: waiting until the chunk is full and the encoder's
+look-ahead behind it is there, the queue, and the computation; p95 over the last 50 chunks. *Memory*
+is the resident set of the process. When not all of them can be held: audio kept > memory > RTF >
+latency.
 """
 
 import math
@@ -27,6 +27,10 @@ for each thread count would hold the weights twice. Nor is memory a reason to mo
 within 3 MB.
 """
 
+LOOK_AHEAD_MS = 38
+"""Audio behind a chunk that its last frame needs: 3 feature frames more, and 7.5 ms by which the
+window of the last one reaches beyond its 10 ms."""
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -34,7 +38,7 @@ class Budget:
 
     rtf: float | None = None  # compute time per audio time
     memory_mb: float | None = None  # resident memory of the process, 10^6 bytes
-    latency_ms: float | None = None
+    latency_ms: float | None = None  # from a chunk's first sample to its words
 
     def __post_init__(self) -> None:
         """Raises AsrError for a limit that is not a positive number."""
@@ -52,3 +56,7 @@ class OperatingPoint:
 
     def __str__(self) -> str:
         return f"{self.chunk_ms} ms"
+
+    def latency_s(self, compute_s: float, queued_s: float = 0.0) -> float:
+        """Return that of a chunk which took `compute_s`, with `queued_s` of audio behind it."""
+        return (self.chunk_ms + LOOK_AHEAD_MS) / 1000 + queued_s + compute_s

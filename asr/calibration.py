@@ -38,7 +38,7 @@ from asr.memory import resident_mb, trim_heap
 from asr.schema import SchemaError, check_keys, is_finite
 from asr.stream import Stream
 
-PROFILE_VERSION = 1
+PROFILE_VERSION = 2
 
 TOKENS_PER_S = 10.0
 """Of fast speech. Noise makes a model emit next to nothing, so their cost is added."""
@@ -50,10 +50,20 @@ _OVERLAP_S = 0.06  # what the last chunk needs of the audio behind it, and a lit
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a model costs on a machine that does nothing else."""
+    """What a model costs on a machine that does nothing else, by point, the best one first."""
 
-    rtf: Mapping[OperatingPoint, float]  # best point first
-    growth_mb: float  # what streams add at most to the memory of the loaded model
+    rtf: Mapping[OperatingPoint, float]
+    growth_mb: Mapping[OperatingPoint, float]  # of the loaded model by streams no lower than this
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """How a stream may run."""
+
+    start: OperatingPoint
+    preferred: OperatingPoint  # where it runs when it has room
+    rtf: Mapping[OperatingPoint, float]  # of the points between which it may move, best first
+    growth_mb: float  # what it may add to the memory of the process
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,32 +97,37 @@ class Admission:
         self._measured = False  # by this process
         self._lock = Lock()  # two that measure at once would measure each other
 
-    def admit(
-        self, budget: Budget, preferred: OperatingPoint
-    ) -> tuple[OperatingPoint, Mapping[OperatingPoint, float]]:
-        """Return the point to start at, as the function `admit` does, and what each point costs."""
+    def admit(self, budget: Budget, wish: OperatingPoint) -> Admitted:
+        """Return what the function `admit` does, with what is known of this machine."""
         with self._lock:
-            profile = self._profile or read_profile(self._key(), self._points) or self._measure()
+            profile = self._known()
             try:
-                start = admit(budget, profile, preferred, self._held_mb(budget, profile))
+                return admit(budget, profile, wish, self._held_mb(budget, profile))
             except BudgetError:
                 if self._measured:
                     raise
                 profile = self._measure()
-                start = admit(budget, profile, preferred, self._held_mb(budget, profile))
-            self._profile = profile
-            return start, profile.rtf
+                return admit(budget, profile, wish, self._held_mb(budget, profile))
+
+    def profile(self) -> Profile:
+        """Return what is known of this machine; measure it if nothing is."""
+        with self._lock:
+            return self._known()
 
     def measure(self) -> Profile:
         """Measure the points anew, and keep that instead of what was kept."""
         with self._lock:
             return self._measure()
 
+    def _known(self) -> Profile:
+        self._profile = self._profile or read_profile(self._key(), self._points) or self._measure()
+        return self._profile
+
     def _held_mb(self, budget: Budget, profile: Profile) -> float:
         """Return what the process holds: without what earlier streams left in the engine, where
         that is needed, for a stream that runs would shed it too."""
         held_mb = resident_mb()
-        if held_mb + profile.growth_mb > _or_inf(budget.memory_mb):
+        if held_mb + max(profile.growth_mb.values()) > _or_inf(budget.memory_mb):
             _shed(self._engine)
             held_mb = resident_mb()
         return held_mb
@@ -136,44 +151,60 @@ def calibrate(
     _shed(engine)  # so that what it grows by holds all that a stream adds ...
     before_mb = resident_mb()
     emission_s = _emission_s(engine)
-    rtf = [
-        min(_stream_rtf(open_stream(point), point) for _ in range(_REPEATS))
-        + TOKENS_PER_S * emission_s
-        for point in points
-    ]
-    growth_mb = max(0.0, resident_mb() - before_mb)
+    rtf, growth_mb = [], []
+    for point in points:
+        stream_rtf = min(_stream_rtf(open_stream(point), point) for _ in range(_REPEATS))
+        rtf.append(stream_rtf + TOKENS_PER_S * emission_s)
+        growth_mb.append(max(0.0, resident_mb() - before_mb))
     _shed(engine)  # ... and is not in what the process holds when a stream is admitted
-    return Profile(dict(zip(points, accumulate(rtf, min), strict=True)), growth_mb)
+    return Profile(
+        dict(zip(points, accumulate(rtf, min), strict=True)),
+        dict(zip(points, accumulate(growth_mb, max), strict=True)),
+    )
 
 
-def admit(
-    budget: Budget, profile: Profile, preferred: OperatingPoint, held_mb: float
-) -> OperatingPoint:
-    """Return the point to start at: the one nearest to `preferred` that fits.
+def admit(budget: Budget, profile: Profile, wish: OperatingPoint, held_mb: float) -> Admitted:
+    """Return how a stream may run: it starts at the point nearest to `wish` that fits.
+
+    Its ladder begins at the better of these two, or with a budget of latency at the quickest of
+    all, and goes down as far as the memory allows: the longest chunks need the most.
 
     `held_mb` is the resident memory of this process, with the model loaded.
 
-    Raises BudgetError where none fits; it states what would.
+    Raises BudgetError where no point fits; it states what would.
     """
-    needed_mb = held_mb + profile.growth_mb
-    if budget.memory_mb is not None and needed_mb > budget.memory_mb:
+    room_mb = _or_inf(budget.memory_mb) - held_mb
+    points = [point for point, growth_mb in profile.growth_mb.items() if growth_mb <= room_mb]
+    if not points:
+        least_mb = min(profile.growth_mb.values())
         raise BudgetError(
             f"memory_mb={budget.memory_mb:g} can't be held: this process holds {held_mb:.0f} MB "
-            f"with the model loaded, and a stream adds up to {profile.growth_mb:.0f}; "
-            f"ask for {math.ceil(needed_mb)} or more"
+            f"with the model loaded, and a stream adds up to {least_mb:.0f}; "
+            f"ask for {math.ceil(held_mb + least_mb)} or more"
         )
-    points = list(profile.rtf)
+    lowest, quickest = points[-1], points[0]
+    rtf_limit = _or_inf(budget.rtf)
     quick = [point for point in points if _latency_ms(profile, point) <= _or_inf(budget.latency_ms)]
-    cheap = [point for point in points if _is_cheap(profile, point, _or_inf(budget.rtf))]
+    # Below the lowest there is nothing to move to, so it need not keep clear of its limit.
+    cheap = [
+        point
+        for point in points
+        if profile.rtf[point] <= (rtf_limit if point == lowest else DOWN_AT * rtf_limit)
+    ]
     fitting = [point for point in quick if point in cheap]
     if fitting:
-        return min(fitting, key=lambda point: abs(points.index(point) - points.index(preferred)))
-    lowest, quickest = points[-1], points[0]
+        order = list(profile.rtf)
+        start = min(fitting, key=lambda point: abs(order.index(point) - order.index(wish)))
+        preferred = min(start, wish)
+        best = preferred if budget.latency_ms is None else quickest
+        rtf = {point: profile.rtf[point] for point in points if point >= best}
+        return Admitted(start, preferred, rtf, profile.growth_mb[lowest])
     if not cheap:
         needed = _round_up(profile.rtf[lowest])
         raise BudgetError(
-            f"rtf={budget.rtf:g} can't be held: the lowest operating point, chunks of {lowest}, "
-            f"needs {needed:g} on this machine; ask for that or more"
+            f"rtf={budget.rtf:g} can't be held: the lowest operating point"
+            f"{'' if lowest == max(profile.rtf) else ' for which there is memory'}, chunks of "
+            f"{lowest}, needs {needed:g} on this machine; ask for that or more"
         )
     if not quick:
         needed = math.ceil(_latency_ms(profile, quickest))
@@ -215,14 +246,14 @@ def read_profile(key: ProfileKey, points: Sequence[OperatingPoint]) -> Profile |
             return None
         # It may hold more points: somebody had asked for another chunk.
         rtf = {point: content["rtf"][str(point.chunk_ms)] for point in points}
+        growth_mb = {point: content["growth_mb"][str(point.chunk_ms)] for point in points}
     except (OSError, LookupError, TypeError, ValueError, RecursionError, SchemaError):
         return None
-    growth_mb = content["growth_mb"]
     if not all(is_finite(value) and value > 0 for value in rtf.values()):
         return None
-    if not (is_finite(growth_mb) and growth_mb >= 0):
+    if not all(is_finite(value) and value >= 0 for value in growth_mb.values()):
         return None
-    return Profile({point: float(value) for point, value in rtf.items()}, float(growth_mb))
+    return Profile(_as_floats(rtf), _as_floats(growth_mb))
 
 
 def write_profile(key: ProfileKey, profile: Profile) -> None:
@@ -232,7 +263,7 @@ def write_profile(key: ProfileKey, profile: Profile) -> None:
         "version": PROFILE_VERSION,
         "key": asdict(key),
         "rtf": {str(point.chunk_ms): rtf for point, rtf in profile.rtf.items()},
-        "growth_mb": profile.growth_mb,
+        "growth_mb": {str(point.chunk_ms): mb for point, mb in profile.growth_mb.items()},
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -277,15 +308,12 @@ def _emission_s(engine: Engine) -> float:
     return quickest
 
 
+def _as_floats(values: Mapping[OperatingPoint, float]) -> dict[OperatingPoint, float]:
+    return {point: float(value) for point, value in values.items()}
+
+
 def _latency_ms(profile: Profile, point: OperatingPoint) -> float:
-    return point.chunk_ms * (1 + profile.rtf[point])
-
-
-def _is_cheap(profile: Profile, point: OperatingPoint, limit: float) -> bool:
-    """Whether a point holds an RTF: below the lowest there is nothing to move to, so it need not
-    keep clear of its limit."""
-    is_lowest = point == list(profile.rtf)[-1]
-    return profile.rtf[point] <= (limit if is_lowest else DOWN_AT * limit)
+    return 1000 * point.latency_s(profile.rtf[point] * point.chunk_ms / 1000)
 
 
 def _or_inf(limit: float | None) -> float:

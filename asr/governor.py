@@ -5,13 +5,18 @@ Pure logic. Its clock is the audio that was observed, so it needs no other and n
 Down, when the budget is threatened: the RTF over the last 10 s passes 0.9 of its limit; or, with
 less than 10 s at this point to judge by, the limit itself; or a queue of more than 1 s grew for
 2 s. Then to the first point below that should hold, by the cost that was calibrated for it, scaled
-by how much dearer than calibrated the present point is. Latency alone never moves a stream down,
-for every point below has more of it.
+by how much dearer than calibrated the present point is. Latency never moves a stream down, for
+every point below has more of it.
 
-Up, one point at a time, when the point above should cost no more than 0.7 of the limit and no queue
-waits: 10 s after a move up; after a move down 10 s too, but twice as long, up to 160 s, for each
-time that a move up had to be taken back within 160 s, and half as long for each that lasted. Such a
-failed try goes back to where it came from.
+Up, one point at a time: to the preferred one, and to the quicker and dearer ones above that while
+the latency of the last 10 s is over its limit. It is tried when the point above should cost no more
+than 0.7 of the limit and no queue waits: 10 s after another try; after a move down 10 s too, but
+twice as long, up to 160 s, for each try that had to be taken back within 160 s, and half as long
+for each that lasted. Such a failed try goes back to where it came from.
+
+Back from above to the preferred point, when queue and computation should need no more than 0.7 of
+what waiting for its audio leaves of the latency. That is a try, too: it waits as one behind a move
+down, and has failed when the latency leads up again, or the RTF further down, within 160 s.
 
 What this guarantees, with n points, and tests/asr/test_governor.py tests:
 
@@ -21,10 +26,11 @@ What this guarantees, with n points, and tests/asr/test_governor.py tests:
   chunk, moves at most n - 1 times, ever.
 - Any load at all, also one that belies the calibration or is made to provoke moves, moves at most
   (n - 1)(12 + 4 T / 160 s) times in T seconds of audio.
-- When an overload is over, the best point is reached again after at most 160 s + 10 s n of audio
-  and a chunk of each point.
+- When an overload is over, the preferred point is reached again after at most 160 s + 10 s n of
+  audio and a chunk of each point. So it is when a latency is over that led above it.
 """
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,7 +49,7 @@ QUEUE_THREAT_S = 1.0  # a queue below that is the jitter of a busy machine
 QUEUE_CALM_S = 0.5
 WAIT_S = 10.0  # before a move up, so that the window holds nothing of another point
 MAX_WAIT_S = 160.0  # four failed tries; beyond it, a stream would stay low for too long
-TRIAL_S = MAX_WAIT_S  # a move up that is taken back within this time has failed
+TRIAL_S = MAX_WAIT_S  # a try that is taken back within this time has failed
 OVERRUN_EVERY_S = 10.0  # an overrun that goes on is told again after that
 
 
@@ -60,7 +66,7 @@ class Measurement:
     @property
     def latency_s(self) -> float:
         """From the arrival of its first sample to its words."""
-        return self.point.chunk_ms / 1000 + self.queued_s + self.wall_s
+        return self.point.latency_s(self.wall_s, self.queued_s)
 
 
 class Governor:
@@ -71,23 +77,27 @@ class Governor:
         budget: Budget,
         costs: Mapping[OperatingPoint, float],
         start: OperatingPoint | None = None,
+        preferred: OperatingPoint | None = None,
     ) -> None:
         """Take the ladder, best first, with the calibrated RTF of each point; only their ratios
-        count. `start` is one of them; None: the best."""
+        count. Without need it goes no higher than `preferred`, which is one of them; None: the
+        best. `start` is another; None: the preferred."""
         self.budget = budget
         self.ladder = tuple(costs)
         self._costs = dict(costs)
         self._limit = budget.rtf or 1.0  # what takes longer than its audio never catches up
-        self._index = self.ladder.index(start) if start else 0
+        self._latency_limit_ms = budget.latency_ms or math.inf
+        self._preferred = self.ladder.index(preferred) if preferred else 0
+        self._index = self.ladder.index(start) if start else self._preferred
         self._window: deque[Measurement] = deque()  # since the last move, at most WINDOW_S
         self._window_audio_s = self._window_wall_s = 0.0
         self._latencies: deque[float] = deque(maxlen=LATENCY_CHUNKS)
         self._now_s = 0.0  # audio observed
         self._moved_s = 0.0  # when that was, at the last move
         self._chunks = 0  # since the last move
-        self._tried: tuple[float, int] | None = None  # the move up that led here: when, from where
+        self._tried: tuple[float, int] | None = None  # the try that led here: when, from where
         self._wait_s = WAIT_S  # from the last move to the next one up
-        self._backoff_s = WAIT_S
+        self._backoff_s = WAIT_S  # that wait behind a move down, or from above to the preferred
         self._queue_mark = (0.0, 0.0)  # time and length of the queue when it was last judged
         self._told_s: dict[str, float] = {}  # when an overrun of each budget was last told
 
@@ -100,7 +110,7 @@ class Governor:
     def latency_ms(self) -> float:
         """The p95 of the last 50 chunks; 0 before any."""
         ranked = sorted(self._latencies)
-        return 1000 * ranked[-(-95 * len(ranked) // 100) - 1] if ranked else 0.0
+        return 1000 * ranked[-1 - len(ranked) // 20] if ranked else 0.0
 
     def observe(self, chunk: Measurement) -> Moved | Overrun | None:
         """Take what a chunk cost; return what was decided, if anything was."""
@@ -115,16 +125,12 @@ class Governor:
             return None
         rtf = self._window_wall_s / self._window_audio_s
         down_at = DOWN_AT if held_s >= WINDOW_S else 1.0  # a few seconds may be bad by chance
+        decision = None
         if self.budget.rtf is not None and rtf > down_at * self.budget.rtf:
-            return self._go_down(chunk, "rtf", rtf, self.budget.rtf)
-        if queue_grew:
-            return self._go_down(chunk, "queue", chunk.queued_s, QUEUE_THREAT_S)
-        if self._index and held_s >= self._wait_s and chunk.queued_s <= QUEUE_CALM_S:
-            above = self._predicted(self._index - 1, rtf)
-            if above <= UP_AT * self._limit:
-                reason = f"rtf {rtf:.3g}; {above:.3g} expected there, of {self._limit:g}"
-                return self._move(chunk, self._index - 1, reason)
-        return self._late(chunk)
+            decision = self._go_down(chunk, "rtf", rtf, self.budget.rtf)
+        elif queue_grew:
+            decision = self._go_down(chunk, "queue", chunk.queued_s, QUEUE_THREAT_S)
+        return decision or self._improve(chunk, rtf, held_s)
 
     def _add(self, chunk: Measurement) -> None:
         self._chunks += 1
@@ -148,35 +154,97 @@ class Governor:
         """The RTF to expect at a point, when it is `rtf` at the present one."""
         return rtf * self._costs[self.ladder[index]] / self._costs[self.point]
 
+    def _predicted_latency_ms(self, index: int) -> float:
+        """The latency to expect at a point, by the chunks since the last move, of the last 10 s:
+        their p95, and of few chunks the second highest, for a late one may be chance."""
+        point, here = self.ladder[index], self.point
+        dearer = self._predicted(index, 1.0) * point.chunk_ms / here.chunk_ms
+        ranked = sorted(point.latency_s(dearer * c.wall_s, c.queued_s) for c in self._window)
+        return 1000 * ranked[-1 - min(max(1, len(ranked) // 20), len(ranked) - 1)]
+
     def _go_down(
         self, chunk: Measurement, budget: Literal["rtf", "queue"], found: float, limit: float
     ) -> Moved | Overrun | None:
         below = range(self._index + 1, len(self.ladder))
         if not below:
             if found <= limit:  # threatened only
-                return self._late(chunk)
+                return None
             action = f"stays at the lowest point, {self.point}"
             return self._overrun(chunk, budget, found, limit, action)
-        failed_from = None
-        if self._tried is not None:
-            tried_s, origin = self._tried
-            if self._now_s - tried_s < TRIAL_S:
-                failed_from, self._backoff_s = origin, min(2 * self._backoff_s, MAX_WAIT_S)
-            else:
-                self._backoff_s = max(self._backoff_s / 2, WAIT_S)
-        if failed_from is not None:
+        failed_from = self._judge_try()
+        if failed_from is not None and failed_from > self._index:
             target = failed_from
         elif budget == "queue":
             target = below[0]
         else:
             holds = (i for i in below if self._predicted(i, found) <= DOWN_AT * limit)
             target = next(holds, below[-1])
+        self._wait_s = self._backoff_s
         return self._move(chunk, target, f"{budget} {found:.3g} of {limit:g}")
 
+    def _improve(self, chunk: Measurement, rtf: float, held_s: float) -> Moved | Overrun | None:
+        """Go where the stream does better, if it can; tell where a broken latency has to stay."""
+        limit = self.budget.latency_ms
+        is_late = limit is not None and self._predicted_latency_ms(self._index) > limit
+        if is_late or self._index > self._preferred:
+            obstacle = self._obstacle(chunk, rtf)
+            if obstacle is None and held_s >= self._wait_s:
+                return self._go_up(chunk, rtf, is_late)
+            if is_late and (obstacle or held_s >= WAIT_S):
+                return self._late(chunk, obstacle or "a quicker one failed lately")
+        elif self._index < self._preferred and held_s >= self._backoff_s:
+            return self._go_back(chunk)
+        return None
+
+    def _obstacle(self, chunk: Measurement, rtf: float) -> str | None:
+        """What is in the way of the point above; None if nothing is but time."""
+        if self._index == 0:
+            return "it is the quickest of this stream"
+        if self._predicted(self._index - 1, rtf) > UP_AT * self._limit:
+            return "a quicker one would break the rtf"
+        if chunk.queued_s > QUEUE_CALM_S:
+            return "a quicker one would be slower to catch up"
+        return None
+
+    def _go_up(self, chunk: Measurement, rtf: float, is_late: bool) -> Moved:
+        above = self._predicted(self._index - 1, rtf)
+        reason = f"rtf {rtf:.3g}; {above:.3g} expected there, of {self._limit:g}"
+        if is_late:
+            latency_ms = self._predicted_latency_ms(self._index)
+            reason = f"latency {latency_ms:.0f} ms of {self._latency_limit_ms:g}; {reason}"
+            if self._tried is not None and self._tried[1] < self._index:  # the way back
+                self._judge_try()
+        return self._try(chunk, self._index - 1, reason)
+
+    def _go_back(self, chunk: Measurement) -> Moved | None:
+        """From above to the preferred point, where that leaves the latency some room."""
+        there_ms = self._predicted_latency_ms(self._preferred)
+        waiting_ms = 1000 * self.ladder[self._preferred].latency_s(0.0)
+        if there_ms > waiting_ms + UP_AT * (self._latency_limit_ms - waiting_ms):
+            return None
+        reason = f"latency {there_ms:.0f} ms expected there, of {self._latency_limit_ms:g}"
+        return self._try(chunk, self._preferred, reason)
+
+    def _try(self, chunk: Measurement, index: int, reason: str) -> Moved:
+        """Move without need."""
+        origin, self._wait_s = self._index, WAIT_S
+        move = self._move(chunk, index, reason)
+        self._tried = self._now_s, origin
+        return move
+
+    def _judge_try(self) -> int | None:
+        """End the last try, if one led here. Return where it came from if that is too soon."""
+        if self._tried is None:
+            return None
+        (tried_s, origin), self._tried = self._tried, None
+        if self._now_s - tried_s < TRIAL_S:
+            self._backoff_s = min(2 * self._backoff_s, MAX_WAIT_S)
+            return origin
+        self._backoff_s = max(self._backoff_s / 2, WAIT_S)
+        return None
+
     def _move(self, chunk: Measurement, index: int, reason: str) -> Moved:
-        before, up = self.point, index < self._index
-        self._tried = (self._now_s, self._index) if up else None
-        self._wait_s = WAIT_S if up else self._backoff_s
+        before = self.point
         self._index = index
         self._moved_s = self._now_s
         self._queue_mark = self._now_s, chunk.queued_s
@@ -185,16 +253,10 @@ class Governor:
         self._window_audio_s = self._window_wall_s = 0.0
         return Moved(chunk.time_s, before, self.point, reason)
 
-    def _late(self, chunk: Measurement) -> Overrun | None:
-        limit = self.budget.latency_ms
-        if limit is None or self.latency_ms <= limit:
-            return None
-        action = f"stays at {self.point}: " + (
-            "it is the best of this stream"
-            if self._index == 0
-            else "a better one would break the rtf"
-        )
-        return self._overrun(chunk, "latency", self.latency_ms, limit, action)
+    def _late(self, chunk: Measurement, why: str) -> Overrun | None:
+        found_ms = self._predicted_latency_ms(self._index)
+        action = f"stays at {self.point}: {why}"
+        return self._overrun(chunk, "latency", found_ms, self._latency_limit_ms, action)
 
     def _overrun(
         self,

@@ -6,7 +6,7 @@ from pathlib import Path
 from asr.audio import read_blocks
 from asr.budget import CHUNKS_MS, Budget, OperatingPoint
 from asr.bundle import MAX_CHUNK_FRAMES, Bundle, builtin_bundle_path, open_bundle
-from asr.calibration import Admission, profile_key
+from asr.calibration import Admission, Admitted, profile_key
 from asr.decoding.endpoint import EndpointRules
 from asr.decoding.gate import SilenceGate
 from asr.decoding.greedy import GreedySearch
@@ -69,28 +69,34 @@ class Recognizer:
         `asr.decoding.gate.SilenceGate`.
 
         With a budget, it starts at the operating point nearest to `chunk_ms` that fits on this
-        machine, and moves between that point and cheaper ones as it must. The first such stream of
-        a model on a machine takes a moment longer to open: it measures what the points cost.
+        machine, and moves between that point and cheaper ones as it must, with a latency to hold
+        also to quicker ones; the longest chunks are left out where there is no memory for them. The
+        first such stream of a model on a machine takes a moment longer to open: it measures what
+        the points cost.
 
         Raises BudgetError for a budget that can't be held; the message says what could.
         """
         if budget is None:
             return self._open(endpoints=endpoints, gate=gate)
-        best = OperatingPoint(self.chunk_ms)
-        start, rtf = self._admission.admit(budget, best)
-        costs = {point: cost for point, cost in rtf.items() if point >= min(start, best)}
-        supervisor = Supervisor(Governor(budget, costs, start), self._engine.release_memory)
+        admitted = self._admit(budget)
+        governor = Governor(budget, admitted.rtf, admitted.start, admitted.preferred)
+        supervisor = Supervisor(governor, self._engine.release_memory)
         return self._open(supervisor=supervisor, endpoints=endpoints, gate=gate)
 
     def calibrated_rtf(self, budget: Budget | None = None) -> dict[OperatingPoint, float]:
-        """Return the operating points of a stream with this budget, best first, with the RTF that
-        each has on this machine when it does nothing else. The first call may measure, as `stream`.
+        """Return the RTF that each operating point has on this machine when it does nothing else,
+        best first: those of any stream with this budget are among them. The first call may measure,
+        as `stream`.
 
         Raises BudgetError as `stream` does.
         """
-        best = OperatingPoint(self.chunk_ms)
-        start, rtf = self._admission.admit(budget or Budget(), best)
-        return {point: cost for point, cost in rtf.items() if point >= min(start, best)}
+        self._admit(budget or Budget())
+        return dict(self._admission.profile().rtf)
+
+    def calibrated_growth_mb(self, budget: Budget | None = None) -> float:
+        """Return by how many MB one stream makes this process grow at most, for the most part while
+        it computes. The first call may measure, and raises BudgetError, as `stream`."""
+        return self._admit(budget or Budget()).growth_mb
 
     def calibrate(self) -> dict[OperatingPoint, float]:
         """Measure what the operating points of a stream with a budget cost on this machine as it is
@@ -108,6 +114,9 @@ class Recognizer:
         for samples, sample_rate in read_blocks(path):
             stream.accept(samples, sample_rate)
         return stream.finish().result
+
+    def _admit(self, budget: Budget) -> Admitted:
+        return self._admission.admit(budget, OperatingPoint(self.chunk_ms))
 
     def _open(
         self,

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from asr.budget import Budget, OperatingPoint
 from asr.errors import AsrError
@@ -12,6 +13,10 @@ FULL_AT = 0.7
 """Share of the CPUs that all streams together may need. Chunks come when they come, so a fuller
 machine lets them wait for each other, and the rest of the server needs its time, too."""
 
+STREAM_MB = 2.0
+"""What a stream holds while others compute: 1.3 MB by `tests.asr.serving.many_streams`, and what
+waits for it."""
+
 _WINDOW_S = 10.0
 _TELLING_S = 0.1  # of computation: less of it says nothing about the machine
 
@@ -20,9 +25,22 @@ class Refused(AsrError):
     """A stream that can't be taken now."""
 
     def __init__(self, reason: str, message: str) -> None:
-        """`reason` is a word for programs: `full` or `load`."""
+        """`reason` is a word for programs: `full`, `load` or `memory`."""
         super().__init__(message)
         self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Memory of the process that serves, in MB."""
+
+    idle_mb: float  # with the model, without a stream
+    growth_mb: float  # by one stream, most of it while that computes
+
+    def with_streams(self, streams: int, cpus: int) -> float:
+        """Return what is needed for so many, of which no more than `cpus` compute at a time."""
+        computing = min(streams, cpus)
+        return self.idle_mb + computing * self.growth_mb + (streams - computing) * STREAM_MB
 
 
 class Capacity:
@@ -31,6 +49,9 @@ class Capacity:
     A stream at real time needs as much of a CPU as the calibrated RTF of its operating point says,
     times what the machine is slower than calibrated: what the streams cost in the last 10 s over
     what they should have cost. So a machine that is busy with something else takes fewer.
+
+    Memory is reckoned and not looked at: a stream grows into its own when it is open, and if many
+    come at once, there would seem to be room for all of them.
     """
 
     def __init__(
@@ -39,13 +60,17 @@ class Capacity:
         cpus: int,
         max_streams: int,
         budget: Budget | None = None,
+        footprint: Footprint | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`rtf` is that of `Recognizer.calibrated_rtf` with the `budget` that every stream has."""
+        """`rtf` is that of `Recognizer.calibrated_rtf` with the `budget` that every stream has;
+        `footprint` is needed where that has a limit of memory."""
         self._rtf = rtf
         self._cpus = cpus
         self._max_streams = max_streams
         self._rtf_limit = budget.rtf if budget else None
+        self._memory_limit = budget.memory_mb if budget else None
+        self._footprint = footprint or Footprint(0.0, 0.0)
         self._clock = clock
         self._points: list[OperatingPoint] = []  # of the open streams, as they began
         self._recent: deque[tuple[float, float, float]] = deque()  # time, expected, found
@@ -68,6 +93,7 @@ class Capacity:
         """
         if len(self._points) >= self._max_streams:
             raise Refused("full", f"all {self._max_streams} streams are taken; try again later")
+        self._check_memory()
         rtf = self._slowness() * self._rtf[point]
         limit = FULL_AT * self._cpus
         if self._points and self.load_cpus + rtf > limit:
@@ -84,6 +110,16 @@ class Capacity:
                 f"{self._rtf_limit:g} of those that are open; try again later",
             )
         self._points.append(point)
+
+    def _check_memory(self) -> None:
+        needed_mb = self._footprint.with_streams(len(self._points) + 1, self._cpus)
+        # The first one's is for the recognizer to refuse: it can give back some.
+        if self._points and self._memory_limit is not None and needed_mb > self._memory_limit:
+            raise Refused(
+                "memory",
+                f"{len(self._points) + 1} streams may need {needed_mb:.0f} MB of memory, and the "
+                f"budget is {self._memory_limit:g} MB; try again later",
+            )
 
     def release(self, point: OperatingPoint) -> None:
         """Take note that a stream which began at `point` has ended."""

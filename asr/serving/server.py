@@ -17,8 +17,9 @@ from websockets.http11 import Request, Response
 
 from asr import __version__
 from asr.errors import AsrError, BudgetError
+from asr.memory import resident_mb
 from asr.recognizer import Recognizer
-from asr.serving.capacity import Capacity, Refused
+from asr.serving.capacity import Capacity, Footprint, Refused
 from asr.serving.connection import Connection
 from asr.serving.feed import Step
 from asr.serving.http import (
@@ -61,11 +62,13 @@ class Server:
         self._recognizer = recognizer
         self._settings = settings
         self.cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        rtf = recognizer.calibrated_rtf(settings.budget)
         self.capacity = Capacity(
-            recognizer.calibrated_rtf(settings.budget),
+            rtf,
             self.cpus,
             settings.limits.max_streams,
             settings.budget,
+            Footprint(resident_mb(), recognizer.calibrated_growth_mb(settings.budget)),
         )
         self._first_point = recognizer.stream(settings.budget).point  # where streams begin
         self._metrics = Metrics(self.capacity)

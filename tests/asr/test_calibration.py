@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ from asr.errors import BudgetError
 from tests.asr.fake_engine import BurstEngine
 
 POINTS = [OperatingPoint(ms) for ms in CHUNKS_MS]
-PROFILE = Profile(dict(zip(POINTS, [0.1, 0.05, 0.03, 0.02, 0.015], strict=True)), growth_mb=4.0)
+GROWTH_MB = dict(zip(POINTS, [2.0, 2.5, 3.0, 5.0, 8.0], strict=True))
+PROFILE = Profile(dict(zip(POINTS, [0.1, 0.05, 0.03, 0.02, 0.015], strict=True)), GROWTH_MB)
 KEY = ProfileKey("sha", "int8", 1, "onnxruntime 1", "cpu", 2)
 
 
@@ -44,27 +46,56 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (Budget(rtf=0.05), 320, 640),  # 320 ms would be at its limit
         (Budget(rtf=0.06), 320, 320),
         (Budget(rtf=0.0155), 160, 2560),  # the lowest may be
-        (Budget(latency_ms=330), 320, 160),
-        (Budget(latency_ms=340), 320, 320),
-        (Budget(latency_ms=340), 1280, 320),
+        (Budget(latency_ms=370), 320, 160),
+        (Budget(latency_ms=374), 320, 320),  # 320 and 38 ms of audio, and 16 to compute
+        (Budget(latency_ms=374), 1280, 320),
         (Budget(rtf=0.04, latency_ms=700), 160, 640),
-        (Budget(memory_mb=104), 320, 320),
+        (Budget(memory_mb=103), 320, 320),
+        (Budget(memory_mb=103), 2560, 640),
+        (Budget(memory_mb=102), 320, 160),
     ],
 )
 def test_the_point_nearest_to_the_wish_that_fits(
     budget: Budget, preferred: int, expected: int
 ) -> None:
-    point = admit(budget, PROFILE, OperatingPoint(preferred), held_mb=100)
-    assert point == OperatingPoint(expected)
+    admitted = admit(budget, PROFILE, OperatingPoint(preferred), held_mb=100)
+    assert admitted.start == OperatingPoint(expected)
+
+
+@pytest.mark.parametrize(
+    ("budget", "wish", "ladder", "preferred"),
+    [
+        (Budget(), 320, POINTS[1:], 320),
+        (Budget(rtf=0.05), 320, POINTS[1:], 320),  # starts at 640 ms
+        (Budget(latency_ms=374), 320, POINTS, 320),
+        (Budget(latency_ms=374), 1280, POINTS, 320),
+        (Budget(latency_ms=370), 320, POINTS, 160),
+        (Budget(memory_mb=105), 320, POINTS[1:4], 320),
+        (Budget(memory_mb=102.9, latency_ms=1000), 320, POINTS[:2], 320),
+    ],
+)
+def test_a_ladder_has_what_a_budget_needs_and_allows(
+    budget: Budget, wish: int, ladder: list[OperatingPoint], preferred: int
+) -> None:
+    """Quicker points only for a latency; the longest chunks only where there is memory for them,
+    and no memory is reserved for those that are left out."""
+    admitted = admit(budget, PROFILE, OperatingPoint(wish), held_mb=100)
+    assert admitted.rtf == {point: PROFILE.rtf[point] for point in ladder}
+    assert admitted.preferred == OperatingPoint(preferred)
+    assert admitted.growth_mb == GROWTH_MB[ladder[-1]]
 
 
 @pytest.mark.parametrize(
     ("budget", "message"),
     [
         (Budget(rtf=0.01), "rtf=0.01 can't be held: .* chunks of 2560 ms, needs 0.015"),
-        (Budget(memory_mb=60), "holds 100 MB .* adds up to 4; ask for 104 or more"),
-        (Budget(latency_ms=100), "chunks of 160 ms, needs 176"),
-        (Budget(rtf=0.04, latency_ms=200), "needs rtf=0.12, and such an rtf needs latency_ms=660"),
+        (
+            Budget(rtf=0.02, memory_mb=103.5),
+            "point for which there is memory, .* 640 ms, needs 0.03",
+        ),
+        (Budget(memory_mb=60), "holds 100 MB .* adds up to 2; ask for 102 or more"),
+        (Budget(latency_ms=100), "chunks of 160 ms, needs 214"),
+        (Budget(rtf=0.04, latency_ms=220), "needs rtf=0.12, and such an rtf needs latency_ms=698"),
     ],
 )
 def test_a_refusal_states_what_would_fit(budget: Budget, message: str) -> None:
@@ -72,10 +103,9 @@ def test_a_refusal_states_what_would_fit(budget: Budget, message: str) -> None:
         admit(budget, PROFILE, OperatingPoint(320), held_mb=100)
     # Whoever asks for what the message names gets it.
     stated = dict(re.findall(r"(rtf|latency_ms)=([\d.]+)(?=,|;)", str(refused.value)))
-    stated |= {"memory_mb": "104"} if budget.memory_mb else {}
+    stated |= {"memory_mb": "102"} if budget == Budget(memory_mb=60) else {}
     for name, value in stated.items():
-        enough = {"rtf": budget.rtf, "latency_ms": budget.latency_ms, name: float(value)}
-        admit(Budget(**enough), PROFILE, OperatingPoint(320), held_mb=100)
+        admit(replace(budget, **{name: float(value)}), PROFILE, OperatingPoint(320), held_mb=100)
 
 
 def test_a_profile_is_kept(cache: Path) -> None:
@@ -87,8 +117,8 @@ def test_a_profile_is_kept(cache: Path) -> None:
 
 def test_a_profile_of_more_points_is_enough(cache: Path) -> None:
     """Two that ask for different chunks in turn must not make each other's profile again."""
-    more = dict(sorted([*PROFILE.rtf.items(), (OperatingPoint(200), 0.07)]))
-    write_profile(KEY, Profile(more, 4.0))
+    other = OperatingPoint(200)
+    write_profile(KEY, Profile({**PROFILE.rtf, other: 0.07}, {**GROWTH_MB, other: 2.2}))
     assert read_profile(KEY, POINTS) == PROFILE
     assert read_profile(KEY, [*POINTS, OperatingPoint(5120)]) is None
 
@@ -110,7 +140,9 @@ DAMAGES: list[Callable[[dict], object]] = [
     lambda content: json.dumps({**content, "version": 0}),
     lambda content: json.dumps({**content, "extra": 1}),
     lambda content: json.dumps({**content, "growth_mb": None}),
-    lambda content: json.dumps({**content, "growth_mb": math.nan}),
+    lambda content: json.dumps({**content, "growth_mb": 4.0}),
+    lambda content: json.dumps({**content, "growth_mb": {}}),
+    lambda content: json.dumps({**content, "growth_mb": {**content["growth_mb"], "160": math.nan}}),
     lambda content: json.dumps({**content, "rtf": {}}),
     lambda content: json.dumps({**content, "rtf": [0.1] * 5}),
     lambda content: json.dumps({**content, "rtf": "fast"}),
@@ -158,21 +190,22 @@ class Held:
 
 
 def test_what_earlier_streams_left_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """95 MB are enough for the first stream, also in the process that measured, and for those that
-    follow it."""
+    """98 MB are enough for the first stream, also in the process that measured, and for those that
+    follow it, all points included."""
     held = Held(monkeypatch)
-    monkeypatch.setattr(calibration, "calibrate", lambda *_: Profile(PROFILE.rtf, growth_mb=4.0))
+    monkeypatch.setattr(calibration, "calibrate", lambda *_: PROFILE)
     admission = Admission(lambda: KEY, held, lambda _: None, POINTS)
     for _ in range(3):
-        admission.admit(Budget(memory_mb=95), OperatingPoint(320))
-        held.kept_mb = 4.0
-    held.model_mb = 92.0  # something that can't be given back
-    with pytest.raises(BudgetError, match=r"holds 92 MB .* adds up to 4; ask for 96 or more"):
-        admission.admit(Budget(memory_mb=95), OperatingPoint(320))
+        admitted = admission.admit(Budget(memory_mb=98), OperatingPoint(320))
+        assert list(admitted.rtf) == POINTS[1:]
+        held.kept_mb = 8.0
+    held.model_mb = 97.0  # something that can't be given back
+    with pytest.raises(BudgetError, match=r"holds 97 MB .* adds up to 2; ask for 99 or more"):
+        admission.admit(Budget(memory_mb=98), OperatingPoint(320))
 
 
 class Bench(BurstEngine):
-    """An engine that keeps 5 MB when a stream runs, which is measured at a stated RTF."""
+    """An engine that keeps more at each point, which is measured at a stated RTF."""
 
     def __init__(self, held: Held, rtf: dict[OperatingPoint, float]) -> None:
         super().__init__()
@@ -180,7 +213,7 @@ class Bench(BurstEngine):
         self.release_memory = held.release_memory
 
     def measure(self, stream: OperatingPoint, point: OperatingPoint) -> float:
-        self.held.kept_mb = 5.0
+        self.held.kept_mb = GROWTH_MB[point]
         return self.rtf[point]
 
 
@@ -199,18 +232,20 @@ def test_calibrating_takes_what_is_in_the_way_out_of_its_figures(
     assert list(profile.rtf.values()) == pytest.approx(
         [rtf + tokens for rtf in (0.04, 0.04, 0.03, 0.01, 0.01)]
     )
-    assert (profile.growth_mb, held.kept_mb) == (5.0, 0.0)
+    assert profile.growth_mb == pytest.approx(GROWTH_MB)
+    assert held.kept_mb == 0.0
 
 
 def test_a_refusal_is_never_from_a_kept_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be of a bad minute: it is measured again, once."""
-    slow = Profile({point: 10 * rtf for point, rtf in PROFILE.rtf.items()}, 4.0)
+    slow = Profile({point: 10 * rtf for point, rtf in PROFILE.rtf.items()}, GROWTH_MB)
     write_profile(KEY, slow)
     measured: Iterator[Profile] = iter([PROFILE])
     monkeypatch.setattr(calibration, "calibrate", lambda *_: next(measured))
     admission = Admission(lambda: KEY, BurstEngine(), lambda _: None, POINTS)
-    start, costs = admission.admit(Budget(rtf=0.06), OperatingPoint(320))
-    assert (start, costs) == (OperatingPoint(320), PROFILE.rtf)
+    admitted = admission.admit(Budget(rtf=0.06), OperatingPoint(320))
+    assert admitted.start == OperatingPoint(320)
+    assert admission.profile() == PROFILE
     assert read_profile(KEY, POINTS) == PROFILE
     with pytest.raises(BudgetError):
         admission.admit(Budget(rtf=0.001), OperatingPoint(320))
@@ -220,7 +255,7 @@ def test_calibrating_measures_anew_for_the_streams_to_come(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recognizer = asr.load(tiny_bundle)
-    profiles = [Profile(dict.fromkeys(POINTS, rtf), 1.0) for rtf in (0.1, 0.2, 0.9)]
+    profiles = [Profile(dict.fromkeys(POINTS, rtf), GROWTH_MB) for rtf in (0.1, 0.2, 0.9)]
     monkeypatch.setattr(calibration, "calibrate", lambda *_: profiles.pop(0))
     assert recognizer.calibrate() == dict.fromkeys(POINTS[1:], 0.1)  # from its own 320 ms down
     assert recognizer.calibrate() == dict.fromkeys(POINTS[1:], 0.2)
@@ -239,6 +274,7 @@ def test_every_point_is_measured_once_for_all_streams(tiny_bundle: Path, cache: 
     assert content["rtf"].keys() == {"160", "200", "320", "640", "1280", "2560"}
     assert all(rtf > 0 for rtf in content["rtf"].values())
     changed = path.stat().st_mtime_ns
+    assert recognizer.calibrated_rtf().keys() == {OperatingPoint(int(ms)) for ms in content["rtf"]}
     recognizer.stream(budget=Budget(latency_ms=5000))
     asr.load(tiny_bundle, chunk_ms=200).stream(budget=Budget(rtf=1000))
     assert path.stat().st_mtime_ns == changed
@@ -255,9 +291,18 @@ def test_a_stream_that_starts_lower_may_climb_to_the_chunk_that_was_asked_for(
 
 
 def test_a_latency_budget_starts_at_a_smaller_chunk(tiny_bundle: Path) -> None:
-    stream = asr.load(tiny_bundle).stream(budget=Budget(latency_ms=319))
+    stream = asr.load(tiny_bundle).stream(budget=Budget(latency_ms=357))
     assert stream.chunk_frames == 4
     assert stream.report().ladder[0] == OperatingPoint(160)
+
+
+def test_a_latency_budget_may_lead_to_a_smaller_chunk_than_was_asked_for(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "calibrate", lambda *_: PROFILE)
+    stream = asr.load(tiny_bundle).stream(budget=Budget(latency_ms=400))
+    assert stream.point == OperatingPoint(320)
+    assert stream.report().ladder == tuple(POINTS)
 
 
 def test_streams_without_a_budget_measure_nothing(tiny_bundle: Path, cache: Path) -> None:
@@ -284,5 +329,6 @@ def test_calibration_gives_each_point_a_cost(tiny_bundle: Path) -> None:
     profile = calibrate(recognizer._engine, open_stream, POINTS)
     assert list(profile.rtf) == POINTS
     assert all(rtf > 0 for rtf in profile.rtf.values())
-    assert profile.growth_mb >= 0
+    growth_mb = list(profile.growth_mb.values())
+    assert growth_mb == sorted(growth_mb) and growth_mb[0] >= 0
     assert set(opened) == set(POINTS)

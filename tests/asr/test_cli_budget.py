@@ -52,7 +52,8 @@ def test_moves_are_told(
     tiny_bundle: Path, write_speech: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slow machine, with a profile of better days: each step takes 1.6 s by its clock."""
-    profile = Profile({OperatingPoint(ms): 0.01 for ms in CHUNKS_MS}, growth_mb=0)
+    points = list(map(OperatingPoint, CHUNKS_MS))
+    profile = Profile(dict.fromkeys(points, 0.01), growth_mb=dict.fromkeys(points, 0.0))
     ticks = count()
     monkeypatch.setattr("asr.calibration.calibrate", lambda *_: profile)
     monkeypatch.setattr("asr.stream.RtfMeter", lambda: RtfMeter(lambda: 1.6 * next(ticks)))

@@ -3,7 +3,7 @@
 import pytest
 
 from asr.budget import Budget, OperatingPoint
-from asr.serving.capacity import FULL_AT, Capacity, Refused
+from asr.serving.capacity import FULL_AT, Capacity, Footprint, Refused
 
 POINT = OperatingPoint(320)
 
@@ -19,7 +19,8 @@ def make(
     rtf: float = 0.1, max_streams: int = 1000, budget: Budget | None = None
 ) -> tuple[Capacity, Clock]:
     clock = Clock()
-    return Capacity({POINT: rtf}, 2, max_streams, budget, clock), clock
+    footprint = Footprint(idle_mb=100.0, growth_mb=10.0)
+    return Capacity({POINT: rtf}, 2, max_streams, budget, footprint, clock), clock
 
 
 def fill(capacity: Capacity) -> Refused:
@@ -69,6 +70,17 @@ def test_the_budgets_of_those_inside_come_first() -> None:
     capacity.observe(POINT, audio_s=10.0, compute_s=2.9)
     with pytest.raises(Refused, match=r"an RTF of 0\.290 here now, too near to the budget of 0\.3"):
         capacity.admit(POINT)
+
+
+def test_streams_that_come_at_once_leave_each_other_their_memory() -> None:
+    """None has grown into its own yet when the next one comes."""
+    capacity, _ = make(rtf=0.001, budget=Budget(memory_mb=130.5))
+    refused = fill(capacity)
+    assert capacity.streams == 7, "two that compute, and five at 2 MB"
+    assert refused.reason == "memory"
+    assert "8 streams may need 132 MB of memory, and the budget is 130.5 MB" in str(refused)
+    capacity.release(POINT)
+    capacity.admit(POINT)
 
 
 def test_little_computation_says_nothing() -> None:

@@ -22,6 +22,7 @@ from asr.budget import Budget
 from asr.errors import AsrError, BudgetExceeded
 from asr.memory import resident_mb, trim_heap
 from asr.recognizer import Recognizer
+from asr.serving.capacity import Refused
 from asr.serving.settings import Limits, Settings
 from asr.stream import Stream
 from tests.asr.serving.live_server import LiveServer, listen, serving
@@ -212,6 +213,16 @@ def test_a_budget_is_told_and_held(recognizer: Recognizer) -> None:
     with serving(recognizer, Settings(port=0, budget=Budget(rtf=100, latency_ms=60_000))) as live:
         *_, last = live.speak(SPEECH).messages
     assert last["status"]["budget"] == {"rtf": 100, "memory_mb": None, "latency_ms": 60_000}
+
+
+def test_a_memory_budget_limits_the_streams(recognizer: Recognizer) -> None:
+    growth_mb = recognizer.calibrated_growth_mb()
+    budget = Budget(memory_mb=resident_mb() + 2 * growth_mb + 40)
+    with serving(recognizer, Settings(port=0, budget=budget)) as live:
+        capacity, point = live.server.capacity, live.server._first_point
+        with pytest.raises(Refused, match=r"streams may need .* MB of memory"):
+            [capacity.admit(point) for _ in range(100)]
+        assert capacity.streams >= 2
 
 
 def test_memory_that_is_gone_ends_one_stream_with_its_text(
