@@ -24,7 +24,7 @@ is nothing to skip. A wider search would make them a part of `OperatingPoint`.
 
 Threads are no rung: a second one saved a small model nothing at any of these sizes, and a session
 for each thread count would hold the weights twice. Nor is memory a reason to move: all rungs are
-within 3 MB.
+within 4 MB, and a stream is opened without those for which there is no memory.
 """
 
 LOOK_AHEAD_MS = 38
@@ -57,6 +57,7 @@ class OperatingPoint:
     def __str__(self) -> str:
         return f"{self.chunk_ms} ms"
 
-    def latency_s(self, compute_s: float, queued_s: float = 0.0) -> float:
-        """Return that of a chunk which took `compute_s`, with `queued_s` of audio behind it."""
-        return (self.chunk_ms + LOOK_AHEAD_MS) / 1000 + queued_s + compute_s
+    @property
+    def wait_ms(self) -> int:
+        """Audio from the first sample of a chunk to the last one that it needs."""
+        return self.chunk_ms + LOOK_AHEAD_MS

@@ -197,8 +197,8 @@ def admit(budget: Budget, profile: Profile, wish: OperatingPoint, held_mb: float
         start = min(fitting, key=lambda point: abs(order.index(point) - order.index(wish)))
         preferred = min(start, wish)
         best = preferred if budget.latency_ms is None else quickest
-        rtf = {point: profile.rtf[point] for point in points if point >= best}
-        return Admitted(start, preferred, rtf, profile.growth_mb[lowest])
+        ladder = {point: profile.rtf[point] for point in points if point >= best}
+        return Admitted(start, preferred, ladder, profile.growth_mb[lowest])
     if not cheap:
         needed = _round_up(profile.rtf[lowest])
         raise BudgetError(
@@ -313,7 +313,7 @@ def _as_floats(values: Mapping[OperatingPoint, float]) -> dict[OperatingPoint, f
 
 
 def _latency_ms(profile: Profile, point: OperatingPoint) -> float:
-    return 1000 * point.latency_s(profile.rtf[point] * point.chunk_ms / 1000)
+    return point.wait_ms + profile.rtf[point] * point.chunk_ms
 
 
 def _or_inf(limit: float | None) -> float:

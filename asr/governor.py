@@ -10,9 +10,10 @@ every point below has more of it.
 
 Up, one point at a time: to the preferred one, and to the quicker and dearer ones above that while
 the latency of the last 10 s is over its limit. It is tried when the point above should cost no more
-than 0.7 of the limit and no queue waits: 10 s after another try; after a move down 10 s too, but
-twice as long, up to 160 s, for each try that had to be taken back within 160 s, and half as long
-for each that lasted. Such a failed try goes back to where it came from.
+than 0.7 of the limit, by the last 10 s and by the last 2 s, and no queue waits: 10 s after another
+try; after a move down 10 s too, but twice as long, up to 160 s, for each try that had to be taken
+back within 160 s, and half as long for each that lasted. Such a failed try goes back to where it
+came from.
 
 Back from above to the preferred point, when queue and computation should need no more than 0.7 of
 what waiting for its audio leaves of the latency. That is a try, too: it waits as one behind a move
@@ -66,7 +67,7 @@ class Measurement:
     @property
     def latency_s(self) -> float:
         """From the arrival of its first sample to its words."""
-        return self.point.latency_s(self.wall_s, self.queued_s)
+        return self.point.wait_ms / 1000 + self.queued_s + self.wall_s
 
 
 class Governor:
@@ -150,6 +151,16 @@ class Governor:
         self._queue_mark = self._now_s, queued_s
         return queued_s > max(QUEUE_THREAT_S, before_s)
 
+    def _latest_rtf(self) -> float:
+        """The RTF over the last 2 s and 3 chunks."""
+        audio_s = wall_s = 0.0
+        for number, chunk in enumerate(reversed(self._window), start=1):
+            audio_s += chunk.audio_s
+            wall_s += chunk.wall_s
+            if number >= SETTLE_CHUNKS and audio_s >= SETTLE_S:
+                break
+        return wall_s / audio_s
+
     def _predicted(self, index: int, rtf: float) -> float:
         """The RTF to expect at a point, when it is `rtf` at the present one."""
         return rtf * self._costs[self.ladder[index]] / self._costs[self.point]
@@ -159,8 +170,9 @@ class Governor:
         their p95, and of few chunks the second highest, for a late one may be chance."""
         point, here = self.ladder[index], self.point
         dearer = self._predicted(index, 1.0) * point.chunk_ms / here.chunk_ms
-        ranked = sorted(point.latency_s(dearer * c.wall_s, c.queued_s) for c in self._window)
-        return 1000 * ranked[-1 - min(max(1, len(ranked) // 20), len(ranked) - 1)]
+        behind_s = sorted(chunk.queued_s + dearer * chunk.wall_s for chunk in self._window)
+        worse = min(max(1, len(behind_s) // 20), len(behind_s) - 1)
+        return point.wait_ms + 1000 * behind_s[-1 - worse]
 
     def _go_down(
         self, chunk: Measurement, budget: Literal["rtf", "queue"], found: float, limit: float
@@ -187,6 +199,7 @@ class Governor:
         limit = self.budget.latency_ms
         is_late = limit is not None and self._predicted_latency_ms(self._index) > limit
         if is_late or self._index > self._preferred:
+            rtf = max(rtf, self._latest_rtf())  # words are late before an overload is in the mean
             obstacle = self._obstacle(chunk, rtf)
             if obstacle is None and held_s >= self._wait_s:
                 return self._go_up(chunk, rtf, is_late)
@@ -219,8 +232,8 @@ class Governor:
     def _go_back(self, chunk: Measurement) -> Moved | None:
         """From above to the preferred point, where that leaves the latency some room."""
         there_ms = self._predicted_latency_ms(self._preferred)
-        waiting_ms = 1000 * self.ladder[self._preferred].latency_s(0.0)
-        if there_ms > waiting_ms + UP_AT * (self._latency_limit_ms - waiting_ms):
+        wait_ms = self.ladder[self._preferred].wait_ms
+        if there_ms > wait_ms + UP_AT * (self._latency_limit_ms - wait_ms):
             return None
         reason = f"latency {there_ms:.0f} ms expected there, of {self._latency_limit_ms:g}"
         return self._try(chunk, self._preferred, reason)

@@ -146,11 +146,12 @@ class LiveStream:
             events.append(self.stream.refuse(refused_s, self.queue_s))
         if block is not None:
             self.stream.queued_s = self._queued_s
+            end_s = self.stream.audio_s + len(block[0]) / block[1]
             try:
                 events += self.stream.accept(*block)
             except BudgetExceeded as exceeded:
                 exceeded.put_before(events)
-                self._abandon()
+                self._abandon(end_s - self.stream.audio_s)
                 raise
         return events
 
@@ -180,10 +181,12 @@ class LiveStream:
     def _ready(self) -> bool:
         return bool(self._blocks or self._error)
 
-    def _abandon(self) -> None:
-        """The stream is over: let a producer that waits go."""
+    def _abandon(self, unheard_s: float) -> None:
+        """The stream is over, with that much of its last block unheard: what waits is lost, too.
+        Let a producer that waits go."""
         with self._changed:
             self._closed = True
+            self.stream.note_lost(unheard_s + self._queued_s + self._refused_s)
             self._blocks.clear()
             self._queued_s = self._refused_s = 0.0
             self._changed.notify_all()

@@ -230,7 +230,7 @@ class Stream:
         It is the same window until `advance` is called. The last one of an ended stream is shorter.
         There is none while the gate is closed.
         """
-        if self._gate and self._gate.is_closed(self._segmenter.idle_frames):
+        if self._is_gated():
             return None
         ready = self._streaming.encoder_frames(len(self._frames))
         if ready == 0 or (ready < self.chunk_frames and not self._ended):
@@ -253,12 +253,20 @@ class Stream:
         `refused_s` seconds of audio; return the event that says so."""
         return self._supervisor.refuse(self.audio_s, refused_s, self.queued_s, limit_s)
 
+    def note_lost(self, lost_s: float) -> None:
+        """Note that audio which waited before this stream will not be recognised: it has ended."""
+        self._supervisor.note_lost(lost_s)
+
     def report(self) -> BudgetReport:
         """Return what the stream cost so far, what it was held to, and every decision."""
         return self._supervisor.report()
 
     def _run(self, events: list[Event]) -> None:
         """Encode and search every window that is ready; add what became known to `events`."""
+        if self._is_gated():  # others may take memory while nothing is computed here
+            found = self._supervisor.check_memory(self.audio_s, self.queued_s)
+            self._end_if_exhausted(found)
+            events += found
         while (window := self.next_window()) is not None:
             with self.meter.computing():
                 encoder_out, state = self._engine.encode(window, self._encoder_state)
@@ -271,6 +279,10 @@ class Stream:
         events += decisions
         if any(isinstance(event, Moved) for event in decisions):
             self._go_to(self._supervisor.point)
+        self._end_if_exhausted(events)
+
+    def _end_if_exhausted(self, events: list[Event]) -> None:
+        """Where memory has passed its budget, end with an error that carries `events`."""
         if self._supervisor.exhausted is not None:
             self._ended = self._finished = True
             events += self._segmenter.finish(self.audio_s, reason="the memory passed its budget")
@@ -293,6 +305,9 @@ class Stream:
 
     def _go_to(self, point: OperatingPoint) -> None:
         self.chunk_frames = round(point.chunk_ms / 1000 / self._frame_s)
+
+    def _is_gated(self) -> bool:
+        return self._gate is not None and self._gate.is_closed(self._segmenter.idle_frames)
 
     def _take_frames(self) -> None:
         frames = self._fbank.pop()

@@ -35,7 +35,7 @@ class BudgetReport:
     moves: tuple[Moved, ...]
     overruns: tuple[Overrun, ...]
     audio_s: float  # recognised
-    lost_audio_s: float  # refused by a full queue
+    lost_audio_s: float  # refused by a full queue, or still in it when memory ended the stream
     rtf: float  # of all
     rtf_last_min: float
     cpu_rtf: float  # CPU time over audio time: far below `rtf` where others hold the cores
@@ -96,7 +96,7 @@ class Supervisor:
         self._overruns: list[Overrun] = []
         self._last_minute: deque[Measurement] = deque()
         self._audio_s = self._wall_s = self._cpu_s = 0.0
-        self._refused_s = self._max_queue_s = 0.0
+        self._lost_s = self._max_queue_s = 0.0
         self.exhausted: str | None = None
         """Why the stream must end: its memory passed the budget, and none could be given back."""
 
@@ -108,10 +108,7 @@ class Supervisor:
     def observe(self, chunk: Measurement, cpu_s: float) -> list[Event]:
         """Take what a chunk cost; return what was decided. `cpu_s` is its CPU time."""
         self._count(chunk, cpu_s)
-        events: list[Event] = []
-        if (overrun := self._check_memory(chunk)) is not None:
-            self._overruns.append(overrun)
-            events.append(overrun)
+        events = self.check_memory(chunk.time_s, chunk.queued_s)
         decision = self._governor.observe(chunk)
         if isinstance(decision, Moved):
             self._moves.append(decision)
@@ -119,10 +116,38 @@ class Supervisor:
             self._overruns.append(decision)
         return [*events, decision] if decision is not None else events
 
+    def check_memory(self, time_s: float, queued_s: float) -> list[Event]:
+        """Have memory given back where it passes the budget; return what was decided. Each chunk is
+        followed by that; while none is computed, whoever holds the stream asks for it."""
+        limit = self._governor.budget.memory_mb
+        if limit is None or (held := self._resident()) <= limit:
+            return []
+        just_released = self._released_s is not None and time_s - self._released_s < RELEASE_EVERY_S
+        self._release_memory()
+        trim_heap()
+        self._released_s = time_s
+        left = self._resident()
+        given_mb = max(0.0, held - left)  # others in the process may have taken more meanwhile
+        action = f"gave back {given_mb:.1f} MB"
+        if left > limit or just_released:
+            self.exhausted = (
+                f"{held:.1f} MB of memory with a budget of {limit:g} MB, and only "
+                f"{given_mb:.1f} MB could be given back; give the process a larger budget, or "
+                "open fewer streams in it"
+            )
+            action += " and ended the stream"
+        overrun = Overrun(time_s, "memory", held, limit, queued_s, action)
+        self._overruns.append(overrun)
+        return [overrun]
+
     def note_rest(self, rest: Measurement, cpu_s: float) -> None:
         """Note what followed the last chunk: silence that was skipped. It is no chunk to judge."""
         if rest.audio_s:
             self._count(rest, cpu_s)
+
+    def note_lost(self, lost_s: float) -> None:
+        """Note audio that was taken and will not be recognised."""
+        self._lost_s += lost_s
 
     def note_queue(self, queued_s: float) -> None:
         """Note how much audio waits: also between chunks, which are far apart if they are large."""
@@ -130,7 +155,7 @@ class Supervisor:
 
     def refuse(self, time_s: float, refused_s: float, queued_s: float, limit_s: float) -> Overrun:
         """Note that a queue of `limit_s` seconds had no room for `refused_s` seconds of audio."""
-        self._refused_s += refused_s
+        self._lost_s += refused_s
         action = f"refused {refused_s:.2f} s of audio: the queue is full"
         overrun = Overrun(time_s, "audio", queued_s, limit_s, queued_s, action, refused_s)
         last = self._overruns[-1] if self._overruns else None
@@ -153,7 +178,7 @@ class Supervisor:
             moves=tuple(self._moves),
             overruns=tuple(self._overruns),
             audio_s=self._audio_s,
-            lost_audio_s=self._refused_s,
+            lost_audio_s=self._lost_s,
             rtf=_ratio(self._wall_s, self._audio_s),
             rtf_last_min=_ratio(recent_wall_s, recent_s),
             cpu_rtf=_ratio(self._cpu_s, self._audio_s),
@@ -170,28 +195,6 @@ class Supervisor:
         self._last_minute.append(chunk)
         while self._last_minute[0].time_s < chunk.time_s - _LAST_MINUTE_S:
             self._last_minute.popleft()
-
-    def _check_memory(self, chunk: Measurement) -> Overrun | None:
-        limit = self._governor.budget.memory_mb
-        if limit is None or (held := self._resident()) <= limit:
-            return None
-        just_released = (
-            self._released_s is not None and chunk.time_s - self._released_s < RELEASE_EVERY_S
-        )
-        self._release_memory()
-        trim_heap()
-        self._released_s = chunk.time_s
-        left = self._resident()
-        given_mb = max(0.0, held - left)  # others in the process may have taken more meanwhile
-        action = f"gave back {given_mb:.1f} MB"
-        if left > limit or just_released:
-            self.exhausted = (
-                f"{held:.1f} MB of memory with a budget of {limit:g} MB, and only "
-                f"{given_mb:.1f} MB could be given back; give the process a larger budget, or "
-                "open fewer streams in it"
-            )
-            action += " and ended the stream"
-        return Overrun(chunk.time_s, "memory", held, limit, chunk.queued_s, action)
 
 
 def _ratio(seconds: float, audio_s: float) -> float:

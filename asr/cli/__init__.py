@@ -69,10 +69,13 @@ def _root(
 
 def _open_closed_streams() -> None:
     """Give a program that was started without stdin, stdout or stderr (`>&-`) nothing in its place:
-    else a file that it opens might become one of them."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    else a file that it opens might become one of them. `sys.stdin` stays None: who reads it is told
+    that there is none."""
+    if sys.stdin is None:
+        os.open(os.devnull, os.O_RDONLY)
+    for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from asr.cli.options import (
     make_budget,
 )
 from asr.decoding.endpoint import EndpointRules
-from asr.errors import AsrError, AudioError, BudgetExceeded
+from asr.errors import AsrError, AudioError, BudgetError, BudgetExceeded
 from asr.evaluation.meters import RtfMeter, peak_rss_mb
 from asr.features import SAMPLE_RATE
 from asr.live import LiveStream
@@ -54,7 +54,7 @@ class _Outcome:
     meter: RtfMeter  # of its stream
     report: BudgetReport  # the same
     skipped_s: float  # silence that was kept from the encoder
-    error: AudioError | BudgetExceeded | None = None  # why it ended before its end ...
+    error: AsrError | None = None  # why it ended before its end ...
     interrupted: bool = False  # ... or that the user ended it
 
 
@@ -99,7 +99,8 @@ def transcribe_command(
 
     The text goes to stdout, a line a file or a line a segment; while it grows, a terminal shows it.
     Speed and memory go to stderr. A file that can't be read to its end is reported, what could be
-    read of it is transcribed, the other files are too, and the exit code is 2.
+    read of it is transcribed, the other files are too, and the exit code is 2. So it is with a file
+    for which there is no memory any more within the budget.
     """
     if rate is not None and STDIN not in files:
         raise AsrError(
@@ -109,15 +110,22 @@ def transcribe_command(
     budget = make_budget(budget_rtf, budget_memory_mb, budget_latency_ms)
     recognizer = load(model, precision=precision, chunk_ms=chunk_ms, threads=threads)
     block_s = _REALTIME_BLOCK_S if realtime else _BLOCK_S
-    outcomes = []
+    outcomes: list[_Outcome] = []
     for source in files:
-        stream = recognizer.stream(
-            budget, endpoints=EndpointRules() if endpoints else None, gate=skip_silence
-        )
         name = f"{source}: " if len(files) > 1 else ""
         segments = _Segments(name, shown=not as_json)
-        blocks = _open(source, SAMPLE_RATE if rate is None else rate, block_s)
-        outcome = _transcribe(stream, source, blocks, realtime, segments)
+        try:
+            stream = recognizer.stream(
+                budget, endpoints=EndpointRules() if endpoints else None, gate=skip_silence
+            )
+        except BudgetError as error:
+            if not outcomes:  # then no file can be transcribed
+                raise
+            unused = recognizer.stream()
+            outcome = _outcome(source, unused, unused.finish().result, error)
+        else:
+            blocks = _open(source, SAMPLE_RATE if rate is None else rate, block_s)
+            outcome = _transcribe(stream, source, blocks, realtime, segments)
         outcomes.append(outcome)
         _print_error(outcome)
         if as_json:
@@ -169,7 +177,7 @@ def _transcribe(
 ) -> _Outcome:
     """Feed a stream until the source ends, breaks, or the user has heard enough."""
     line = LiveLine(sys.stderr)
-    error: AudioError | BudgetExceeded | None = None
+    error: AsrError | None = None
     interrupted = False
     try:
         try:
@@ -200,7 +208,7 @@ def _outcome(
     source: str,
     stream: Stream,
     result: Result,
-    error: AudioError | BudgetExceeded | None,
+    error: AsrError | None,
     interrupted: bool = False,
 ) -> _Outcome:
     return _Outcome(

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from asr.audio import Samples
 from asr.budget import OperatingPoint
-from asr.results import Overrun
+from asr.errors import BudgetExceeded
+from asr.results import Event, Overrun
 from asr.serving.protocol import Message, MessageWriter
 from asr.stream import Stream
 
@@ -135,17 +136,20 @@ class Feed:
             behind_s = self._behind_s()
         point, computed_s = self.stream.point, self.stream.meter.compute_s
         self.stream.queued_s = behind_s
-        overruns = 0
+        events: Sequence[Event]
         try:
             if block is not None:
                 events = self.stream.accept(block.samples, self._rate)
-                overruns = sum(isinstance(event, Overrun) for event in events)
                 messages = self._writer.write(events)
             else:
-                messages = self._writer.finish(self.stream.finish())
+                final = self.stream.finish()
+                events, messages = final.decisions, self._writer.finish(final)
         except Exception as error:  # what breaks one stream must not end the others
             self._over = True
-            self._deliver(Step(self._writer.cut(), point, is_last=True, error=error))
+            events = error.events if isinstance(error, BudgetExceeded) else ()
+            messages = self._writer.cut(events)
+            overruns = _overruns(events)
+            self._deliver(Step(messages, point, overruns=overruns, is_last=True, error=error))
             return
         self._over = self._over or block is None
         step = Step(
@@ -154,7 +158,7 @@ class Feed:
             audio_s=len(block.samples) / self._rate if block else 0.0,
             compute_s=self.stream.meter.compute_s - computed_s,
             late_s=max(0.0, self._clock() - due_s),
-            overruns=overruns,
+            overruns=_overruns(events),
             is_last=block is None,
         )
         self._deliver(step)
@@ -164,3 +168,7 @@ class Feed:
         now_s = self._clock()
         late = sum(len(block.samples) for block in self._blocks if block.played_s <= now_s)
         return late / self._rate
+
+
+def _overruns(events: Sequence[Event]) -> int:
+    return sum(isinstance(event, Overrun) for event in events)

@@ -164,16 +164,17 @@ class MessageWriter:
 
     def finish(self, final: Final) -> list[Message]:
         """Return what the end of the stream says: the last message has `is_eof`."""
+        self._notices += map(describe, final.decisions)
         *others, last = final.endpoints or (None,)
         messages = [message for endpoint in others for message in self._final(endpoint)]
         if last is not None and last.text:
             return [*messages, *self._final(last, is_eof=True)]
         return [*messages, self._message(_empty_text(), is_final=True, is_eof=True)]
 
-    def cut(self) -> list[Message]:
-        """Return what is left to say of a stream that broke: the open segment as it was last told
-        becomes final."""
-        return [self._message(self._open, is_final=True, is_eof=True)]
+    def cut(self, events: Sequence[Event] = ()) -> list[Message]:
+        """Return what is left to say of a stream that broke, with the last events that it had: a
+        segment that is open still becomes final as it was last told."""
+        return [*self.write(events), self._message(self._open, is_final=True, is_eof=True)]
 
     def _final(self, endpoint: Endpoint, *, is_eof: bool = False) -> list[Message]:
         """Nothing for a segment without words: sherpa-onnx doesn't count those either."""

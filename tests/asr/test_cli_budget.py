@@ -123,6 +123,33 @@ def test_memory_that_runs_out_at_the_end_loses_no_text_and_no_other_file(
     assert second["text"] == asr.load(tiny_bundle).transcribe(path).text
 
 
+def test_a_file_for_which_there_is_no_memory_any_more_is_an_error_of_its_own(
+    tiny_bundle: Path, write_speech: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The budget held for the first file; something in the process has grown since."""
+    now_mb = [50.0]
+    monkeypatch.setattr("asr.calibration.resident_mb", lambda: now_mb[0])
+    monkeypatch.setattr("asr.recognizer.Supervisor", partial(Supervisor, resident=lambda: 50.0))
+    finish = asr.Stream.finish
+    grown_mb = chain([90.0], repeat(50.0))
+
+    def grow(stream: asr.Stream) -> asr.Final:
+        now_mb[0] = next(grown_mb)
+        return finish(stream)
+
+    monkeypatch.setattr(asr.Stream, "finish", grow)
+    path = write_speech("a.wav", 3.0)
+    options = ["--model", tiny_bundle, "--budget-memory-mb", 80]
+    done = invoke(path, path, path, *options, "--json")
+    assert done.exit_code == 2
+    first, second, third = map(json.loads, done.stdout.splitlines())
+    assert (first["error"], second["text"]) == (None, "")
+    assert second["error"].startswith("memory_mb=80 can't be held: this process holds 90 MB")
+    assert third["error"] is None and third["text"] == first["text"] != ""
+    assert f"error: {second['error']}" in done.stderr
+    assert "6.0 s of audio in " in done.stderr, "the summary is of the others"
+
+
 def test_what_is_decided_at_the_end_is_told(
     tiny_bundle: Path, write_speech: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

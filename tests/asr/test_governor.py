@@ -3,6 +3,7 @@ time, in both directions, and never oscillates."""
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
@@ -72,7 +73,15 @@ def settling_s(point: OperatingPoint) -> float:
     return max(math.ceil(SETTLE_S / chunk_s), SETTLE_CHUNKS) * chunk_s + chunk_s
 
 
+def budget_of(rtf: float | None, preferred: OperatingPoint, slack: float | None) -> Budget:
+    """With a latency that leaves the preferred point that share of its chunk for computation;
+    below 0, it can't hold it."""
+    latency_ms = None if slack is None else preferred.wait_ms + slack * preferred.chunk_ms
+    return Budget(rtf=rtf, latency_ms=latency_ms)
+
+
 RATIOS = st.floats(0.01, 100)
+SLACKS = st.none() | st.floats(-0.2, 0.06)  # a budget of rtf=0.05 holds a latency of 0.05
 FACTORS = st.floats(0.001, 1000) | st.builds(  # half of them where a point is near the limit
     lambda cost, share: share * 0.05 / cost, st.sampled_from([*COSTS.values()]), st.floats(0.5, 1.5)
 )
@@ -84,13 +93,21 @@ FACTORS = st.floats(0.001, 1000) | st.builds(  # half of them where a point is n
     calm=st.lists(st.floats(0, 2), min_size=5, max_size=5),
     over=st.lists(st.floats(1.001, 50), min_size=5, max_size=5),
     start=st.sampled_from(LADDER),
+    preferred=st.sampled_from(LADDER),
+    slack=SLACKS,
 )
 def test_overload_reaches_the_lowest_point_in_bounded_time(
-    calm_s: float, calm: list[float], over: list[float], start: OperatingPoint
+    calm_s: float,
+    calm: list[float],
+    over: list[float],
+    start: OperatingPoint,
+    preferred: OperatingPoint,
+    slack: float | None,
 ) -> None:
-    """Whatever it cost before, and however unlike the calibration the overload is."""
+    """Whatever it cost before, however unlike the calibration the overload is, and whatever latency
+    that costs."""
     limit = 0.05
-    run = Run(Governor(Budget(rtf=limit), COSTS, start))
+    run = Run(Governor(budget_of(limit, preferred, slack), COSTS, start, preferred))
     run.until(calm_s, lambda _, point: limit * calm[LADDER.index(point)])
     bound_s = WINDOW_S + sum(map(settling_s, LADDER))
     run.until(run.time_s + bound_s, lambda _, point: limit * over[LADDER.index(point)])
@@ -102,12 +119,19 @@ def test_overload_reaches_the_lowest_point_in_bounded_time(
     factor=FACTORS,
     start=st.sampled_from(LADDER),
     seed=st.integers(0, 2**32),
+    preferred=st.sampled_from(LADDER),
+    slack=SLACKS,
 )
 def test_a_constant_load_settles_and_never_moves_again(
-    factor: float, start: OperatingPoint, seed: int
+    factor: float,
+    start: OperatingPoint,
+    seed: int,
+    preferred: OperatingPoint,
+    slack: float | None,
 ) -> None:
     noise = Random(seed)
-    run = Run(Governor(Budget(rtf=0.05), COSTS, start))
+    start = max(start, preferred)  # as admission does
+    run = Run(Governor(budget_of(0.05, preferred, slack), COSTS, start, preferred))
     run.until(1200, lambda _, point: factor * COSTS[point] * noise.uniform(0.9, 1.1))
     assert len(run.moves) <= len(LADDER) - 1
     directions = {move.to_point > move.from_point for move in run.moves}
@@ -123,11 +147,19 @@ def most_moves(seconds: float) -> float:
     ratios=st.lists(RATIOS, min_size=5, max_size=5),
     jitter=st.floats(0, 0.9),
     seed=st.integers(0, 2**32),
+    preferred=st.sampled_from(LADDER),
+    slack=SLACKS,
 )
-def test_no_load_makes_it_oscillate(ratios: list[float], jitter: float, seed: int) -> None:
+def test_no_load_makes_it_oscillate(
+    ratios: list[float],
+    jitter: float,
+    seed: int,
+    preferred: OperatingPoint,
+    slack: float | None,
+) -> None:
     """Each point costs what it likes, dearer below than above for all we know."""
     noise = Random(seed)
-    run = Run(Governor(Budget(rtf=0.05), COSTS))
+    run = Run(Governor(budget_of(0.05, preferred, slack), COSTS, preferred=preferred))
     run.until(
         1200,
         lambda _, point: 0.05 * ratios[LADDER.index(point)] * noise.uniform(1 - jitter, 1 + jitter),
@@ -145,6 +177,25 @@ def test_an_adversary_can_not_make_it_oscillate(hold_s: float, rest: int) -> Non
         low = LADDER.index(run.governor.point) >= rest
         since = run.time_s if low else since
         run.chunk(0.5 if not low and run.time_s - since >= hold_s else 1e-5)
+    assert 4 < len(run.moves) <= most_moves(run.time_s)
+
+
+@pytest.mark.parametrize("preferred", LADDER[1:4])
+@pytest.mark.parametrize("hold_s", [0.0, 11.0, 30.0, TRIAL_S + 1])
+@pytest.mark.parametrize("over", [False, True], ids=["latency", "latency and rtf"])
+def test_an_adversary_of_latencies_can_not_either(
+    preferred: OperatingPoint, hold_s: float, over: bool
+) -> None:
+    """At the preferred point words are late until it is left; then the quicker ones are too dear,
+    or there is no need of them any more."""
+    budget = Budget(rtf=0.05, latency_ms=preferred.wait_ms + 200)
+    run = Run(Governor(budget, COSTS, preferred=preferred))
+    since = 0.0
+    for _ in range(20_000):
+        is_above = run.governor.point < preferred
+        since = run.time_s if is_above else since
+        is_late = not is_above and run.time_s - since >= hold_s
+        run.chunk(0.5 if over and is_above else 1e-5, queued_s=0.4 if is_late else 0.0)
     assert 4 < len(run.moves) <= most_moves(run.time_s)
 
 
@@ -190,17 +241,28 @@ def test_a_try_that_lasts_halves_the_wait_again() -> None:
     ),
     start=st.sampled_from(LADDER),
     idle=st.floats(0.001, UP_AT * 0.999),
+    preferred=st.sampled_from(LADDER),
+    rtf=st.sampled_from([None, 0.05]),
+    room=st.floats(1.001, 3),
 )
-def test_the_best_point_is_reached_again_in_bounded_time(
-    loads: list[tuple[float, list[float]]], start: OperatingPoint, idle: float
+def test_the_preferred_point_is_reached_again_in_bounded_time(
+    loads: list[tuple[float, list[float]]],
+    start: OperatingPoint,
+    idle: float,
+    preferred: OperatingPoint,
+    rtf: float | None,
+    room: float,
 ) -> None:
+    """From below, and from above, where the latency of these loads has led it."""
     limit = 0.05
-    run = Run(Governor(Budget(rtf=limit), COSTS, start))
+    idle_load = scaled(idle * limit / COSTS[BEST])
+    slack = room * idle_load(0.0, preferred) / UP_AT
+    run = Run(Governor(budget_of(rtf, preferred, slack), COSTS, start, preferred))
     for seconds, ratios in loads:
         run.until(run.time_s + seconds, lambda _, point, r=ratios: limit * r[LADDER.index(point)])
     bound_s = MAX_WAIT_S + WAIT_S * len(LADDER) + sum(point.chunk_ms for point in LADDER) / 1000
-    run.until(run.time_s + bound_s, scaled(idle * limit / COSTS[BEST]))
-    assert run.governor.point == BEST
+    run.until(run.time_s + bound_s, idle_load)
+    assert run.governor.point == preferred
 
 
 def test_the_first_point_that_should_hold_is_taken_at_once() -> None:
@@ -273,14 +335,125 @@ def test_just_below_its_limit_the_lowest_point_is_no_overrun() -> None:
 
 
 def test_latency_is_told_and_never_leads_down() -> None:
-    run = Run(Governor(Budget(latency_ms=200), COSTS))
+    run = Run(Governor(Budget(latency_ms=238), COSTS))
     run.until(8, scaled(1))
     assert (run.moves, run.overruns) == ([], [])
-    run.until(30, lambda *_: 0.5)  # 160 ms and 80 ms
+    run.until(30, lambda *_: 0.5)  # 160 ms, 38 ms and 80 ms
     assert run.moves == []
     assert run.overruns[0].budget == "latency"
-    assert run.overruns[0].found == pytest.approx(240)
-    assert run.overruns[0].action == "stays at 160 ms: it is the best of this stream"
+    assert run.overruns[0].found == pytest.approx(278)
+    assert run.overruns[0].action == "stays at 160 ms: it is the quickest of this stream"
+
+
+LATE = scaled(0.2 / COSTS[LADDER[1]])  # 320 ms of audio take 64; waiting for them takes 358
+
+
+def late_run(budget: Budget) -> Run:
+    """A stream that prefers 320 ms and may have no more than 400 of latency."""
+    return Run(Governor(replace(budget, latency_ms=400), COSTS, preferred=LADDER[1]))
+
+
+def test_a_broken_latency_leads_to_a_quicker_point_and_back_when_it_is_over() -> None:
+    run = late_run(Budget())
+    run.until(60, LATE)
+    (move,) = run.moves
+    assert (move.to_point, move.reason) == (
+        BEST,
+        "latency 422 ms of 400; rtf 0.2; 0.5 expected there, of 1",
+    )
+    assert move.time_s == pytest.approx(WAIT_S, abs=0.32)
+    assert run.governor.latency_ms == pytest.approx(160 + 38 + 80)
+    run.until(75, scaled(1))
+    _, move = run.moves
+    assert (move.to_point, move.reason) == (LADDER[1], "latency 360 ms expected there, of 400")
+    run.until(600, scaled(1))
+    assert (len(run.moves), run.overruns) == (2, [])
+
+
+def test_a_quicker_point_that_would_break_the_rtf_is_not_taken() -> None:
+    run = late_run(Budget(rtf=0.5))
+    run.until(59, LATE)
+    assert run.moves == []
+    assert {overrun.action for overrun in run.overruns} == {
+        "stays at 320 ms: a quicker one would break the rtf"
+    }
+    assert len(run.overruns) == 6
+    assert run.overruns[0].found == pytest.approx(422)
+
+
+def test_an_rtf_leads_down_from_a_quicker_point_whatever_the_latency() -> None:
+    run = late_run(Budget(rtf=0.9))
+    run.until(10.3, LATE)
+    assert run.governor.point == BEST
+    run.until(30, lambda *_: 2.0)
+    assert [move.to_point for move in run.moves] == [BEST, LADDER[1], LOWEST], "the try failed"
+    assert [move.reason for move in run.moves[2:]] == ["rtf 2 of 0.9"]
+
+
+def test_an_rtf_leads_further_down_from_a_stream_that_had_just_come_back() -> None:
+    """Not to where it came from, which is dearer still."""
+    run = late_run(Budget(rtf=0.9))
+    run.until(10.3, LATE)
+    run.until(22, scaled(1))
+    assert run.governor.point == LADDER[1]
+    run.until(40, lambda *_: 2.0)
+    points = [move.to_point for move in run.moves[1:]]
+    assert points == sorted(points) and points[-1] == LOWEST
+
+
+@pytest.mark.parametrize("rtf", [None, 0.9])
+def test_an_overload_that_makes_words_late_does_not_lead_up_first(rtf: float | None) -> None:
+    """It breaks the latency at once, and the mean of 10 s only later."""
+    run = late_run(Budget(rtf=rtf))
+    run.until(60, scaled(1))
+    for _ in range(60):
+        run.chunk(1.5)
+    assert all(move.to_point > move.from_point for move in run.moves)
+    assert bool(run.moves) == (rtf is not None)
+
+
+def test_a_latency_that_is_near_its_limit_does_not_lead_back() -> None:
+    """Of 400 ms, waiting takes 358 and computing must leave some of the rest."""
+    run = late_run(Budget())
+    run.until(10.3, LATE)
+
+    def computing(share: float) -> Load:
+        return scaled(share * 0.042 / 0.320 / COSTS[LADDER[1]])
+
+    run.until(200, computing(UP_AT * 1.02))
+    assert run.governor.point == BEST
+    run.until(215, computing(UP_AT * 0.98))
+    assert run.governor.point == LADDER[1]
+
+
+def test_with_audio_that_waits_no_quicker_point_is_tried() -> None:
+    """It would cost more for each second of it."""
+    run = late_run(Budget())
+    while run.time_s < 30:
+        run.chunk(0.1, queued_s=0.6)
+    assert run.moves == []
+    assert run.overruns[0].action == "stays at 320 ms: a quicker one would be slower to catch up"
+
+
+@pytest.mark.parametrize("point", LADDER[1:3])
+def test_a_late_chunk_breaks_no_latency(point: OperatingPoint) -> None:
+    run = Run(Governor(Budget(latency_ms=point.wait_ms + 50), COSTS, preferred=point))
+    for _ in range(5):
+        run.until(run.time_s + 15, scaled(1))
+        run.chunk(1.0)
+    assert (run.moves, run.overruns) == ([], [])
+
+
+def test_a_latency_that_comes_back_keeps_the_stream_above_for_twice_as_long() -> None:
+    """At 320 ms the words are late, at 160 ms nothing says that they would be."""
+    run = late_run(Budget())
+    while run.time_s < 1000:
+        run.chunk(0.01, queued_s=0.1 if run.governor.point == LADDER[1] else 0.0)
+    times_s = [move.time_s for move in run.moves]
+    stays = [later - since for since, later in pairwise(times_s)]
+    assert stays[::2][:5] == pytest.approx([10, 20, 40, 80, 160], abs=0.7)
+    assert stays[::2][5:] == pytest.approx([MAX_WAIT_S] * len(stays[::2][5:]), abs=0.7)
+    assert stays[1::2] == pytest.approx([WAIT_S] * len(stays[1::2]), abs=0.7)
 
 
 def test_latency_is_the_p95_of_the_last_fifty_chunks() -> None:
@@ -288,7 +461,7 @@ def test_latency_is_the_p95_of_the_last_fifty_chunks() -> None:
     assert governor.latency_ms == 0.0
     for wall_ms in [*range(1000, 1100), *range(1, 51)]:
         governor.observe(Measurement(0.0, BEST, 0.16, wall_ms / 1000))
-    assert governor.latency_ms == pytest.approx(160 + 48)  # 48 of 50 are at least 95 %
+    assert governor.latency_ms == pytest.approx(160 + 38 + 48)  # 48 of 50 are at least 95 %
 
 
 def test_chunks_of_another_point_say_nothing_of_this_one() -> None:

@@ -5,13 +5,16 @@ import threading
 import numpy as np
 import pytest
 
+from asr.budget import Budget, OperatingPoint
 from asr.bundle import StreamingConfig
 from asr.decoding.greedy import GreedySearch
 from asr.errors import AsrError, AudioError, BudgetExceeded
 from asr.features import FeatureConfig
+from asr.governor import Governor
 from asr.live import LiveStream
 from asr.results import Event, Final, Overrun
 from asr.stream import Stream
+from asr.supervisor import Supervisor
 from tests.asr.fake_engine import LETTERS, BurstEngine
 from tests.asr.signals import bursts
 
@@ -20,7 +23,7 @@ BLOCKS = np.array_split(SPEECH, 40)
 SECOND = np.zeros(16_000, np.float32)
 
 
-def open_stream() -> Stream:
+def open_stream(supervisor: Supervisor | None = None) -> Stream:
     engine = BurstEngine()
     return Stream(
         engine,
@@ -28,6 +31,7 @@ def open_stream() -> Stream:
         pieces=LETTERS,
         features=FeatureConfig(),
         streaming=StreamingConfig(),
+        supervisor=supervisor,
     )
 
 
@@ -186,6 +190,21 @@ def test_what_is_known_when_memory_runs_out_comes_with_the_error(
         live.take()
     refused, last = info.value.events
     assert (refused.budget, last) == ("audio", end)
+
+
+def test_what_waits_when_memory_runs_out_is_counted_as_lost() -> None:
+    """The rest of the block that was begun, what was queued behind it, and what was refused."""
+    held_mb = iter([99, 99, 104, 103])
+    governor = Governor(Budget(memory_mb=100), {OperatingPoint(320): 1.0})
+    stream = open_stream(Supervisor(governor, lambda: None, lambda: next(held_mb)))
+    live = LiveStream(stream, queue_s=4.0)
+    assert live.push(np.tile(SECOND, 3)) and live.push(SECOND)
+    with pytest.raises(BudgetExceeded) as info:
+        live.take()
+    heard_s = info.value.result.duration_s
+    assert heard_s == 1.0, "a slice of a second"
+    assert live.report().lost_audio_s == pytest.approx(4.0 - heard_s)
+    assert not live.push(SECOND), "it is over"
 
 
 def test_after_the_end_nothing_is_taken() -> None:

@@ -48,6 +48,7 @@ def open_stream(
     budget: Budget,
     resident_mb: list[float] | None = None,
     endpoints: EndpointRules | None = None,
+    gate: SilenceGate | None = None,
 ) -> Stream:
     """`resident_mb` is what the process holds, each time that it is asked; then the last."""
     held = list(resident_mb or [0.0])
@@ -65,6 +66,7 @@ def open_stream(
         meter=RtfMeter(clock=lambda: engine.now_s),
         supervisor=supervisor,
         endpoints=endpoints,
+        gate=gate,
     )
 
 
@@ -162,6 +164,20 @@ def test_the_report_reads_well_and_is_json() -> None:
     assert content["max_queue_s"] == 2.5
 
 
+@pytest.mark.parametrize("point", LADDER)
+def test_latency_counts_all_the_audio_that_a_chunk_waits_for(point: OperatingPoint) -> None:
+    """Its own, and what the encoder needs of the audio behind it: to the millisecond."""
+    stream = open_stream(SlowMachine(), Budget())
+    stream.chunk_frames = point.chunk_ms // 40
+    silence = np.zeros(16 * point.wait_ms, np.float32)
+    stream.push(silence[:-16])
+    assert stream.next_window() is None
+    stream.push(silence[-16:])
+    assert stream.next_window() is not None
+    chunk = Measurement(time_s=9.0, point=point, audio_s=0.16, wall_s=0.1, queued_s=0.5)
+    assert chunk.latency_s == pytest.approx(point.wait_ms / 1000 + 0.6)
+
+
 def test_memory_that_can_be_given_back_is_and_the_stream_goes_on() -> None:
     engine = SlowMachine()
     stream = open_stream(engine, Budget(memory_mb=100), resident_mb=[99, 104.5, 98, 99])
@@ -241,6 +257,26 @@ def test_what_is_decided_at_the_end_is_told_too(given_mb: float) -> None:
         told = list(stream.finish().decisions)
     assert told == list(stream.report().overruns)
     assert [overrun.budget for overrun in told] == ["memory"]
+
+
+def test_memory_is_held_in_silence_too() -> None:
+    """Nothing is computed while the gate is closed; the process may grow all the same."""
+    silence = np.zeros(30 * 16_000, np.int16)
+    calm = [99.0] * 40
+    stream = open_stream(
+        SlowMachine(), Budget(memory_mb=100), [*calm, 104, 98], gate=SilenceGate(StreamingConfig())
+    )
+    (overrun,) = [e for _ in range(2) for e in stream.accept(silence) if isinstance(e, Overrun)]
+    assert overrun.action == "gave back 6.0 MB"
+    assert 10 < stream.skipped_s < stream.audio_s
+
+    stream = open_stream(
+        SlowMachine(), Budget(memory_mb=100), [*calm, 104, 103], gate=SilenceGate(StreamingConfig())
+    )
+    with pytest.raises(BudgetExceeded) as info:
+        stream.accept(np.tile(silence, 2))
+    assert info.value.events == stream.report().overruns
+    assert info.value.result.duration_s < 60
 
 
 def test_memory_that_others_take_meanwhile_is_not_given_back() -> None:

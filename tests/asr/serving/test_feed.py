@@ -1,5 +1,6 @@
 """Feeds and their order: real time goes first, no audio is lost, no stream breaks another."""
 
+import json
 import threading
 
 import numpy as np
@@ -7,8 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr.budget import Budget, OperatingPoint
+from asr.errors import BudgetExceeded
+from asr.governor import Governor
 from asr.serving.feed import BLOCK_S, BURST_S, Feed, Step
 from asr.serving.scheduler import Scheduler
+from asr.stream import Stream
+from asr.supervisor import Supervisor
 from tests.asr.serving.test_protocol import open_stream
 from tests.asr.signals import bursts
 
@@ -27,9 +33,10 @@ class Clock:
 class Client:
     """A feed with what it delivers."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, stream: Stream | None = None) -> None:
         self.steps: list[Step] = []
-        self.feed = Feed(open_stream(None), RATE, self.steps.append, clock or Clock())
+        stream = stream or open_stream(None)
+        self.feed = Feed(stream, RATE, self.steps.append, clock or Clock())
 
     def run(self) -> None:
         while self.feed.due_s() is not None:
@@ -168,6 +175,41 @@ def test_a_broken_stream_tells_what_it_had_and_ends(monkeypatch: pytest.MonkeyPa
     (message,) = last.messages
     assert '"is_final": true' in message.text and '"text": "a b' in message.text
     assert client.feed.due_s() is None
+
+
+def stream_in(resident_mb: list[float]) -> Stream:
+    """With a budget of 100 MB; what the process holds, each time that it is asked."""
+    governor = Governor(Budget(memory_mb=100), {OperatingPoint(320): 1.0})
+    held = iter(resident_mb)
+    return open_stream(supervisor=Supervisor(governor, lambda: None, lambda: next(held)))
+
+
+def test_memory_that_ends_a_stream_takes_none_of_its_words() -> None:
+    """They are in the error: the last words, their segment, and why it ends."""
+    client = Client(stream=stream_in([99, 99, 99, 104, 103]))
+    client.feed.push(SPEECH)
+    client.feed.close()
+    client.run()
+    last = client.steps[-1]
+    assert last.is_last and isinstance(last.error, BudgetExceeded)
+    messages = [json.loads(message.text) for step in client.steps for message in step.messages]
+    finals = [message["text"] for message in messages if message["is_final"] and message["text"]]
+    assert " ".join(finals) == last.error.text == "a b c d e"
+    assert [message["is_eof"] for message in messages].index(True) == len(messages) - 1
+    (notice,) = [notice for message in messages for notice in message.get("notices", [])]
+    assert "memory 104 of 100" in notice and notice.endswith("ended the stream")
+    assert last.overruns == 1
+
+
+def test_what_is_decided_at_the_end_is_told() -> None:
+    chunks = 7  # before the last
+    client = Client(stream=stream_in([*[99.0] * chunks, 104, 98]))
+    client.feed.push(SPEECH)
+    client.feed.close()
+    client.run()
+    last = client.steps[-1]
+    assert (last.is_last, last.error, last.overruns) == (True, None, 1)
+    assert "gave back 6.0 MB" in json.loads(last.messages[-1].text)["notices"][0]
 
 
 def test_nobody_listens_any_more() -> None:

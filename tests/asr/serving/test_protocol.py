@@ -20,13 +20,16 @@ from asr.serving.protocol import (
     parse_request,
 )
 from asr.stream import Stream
+from asr.supervisor import Supervisor
 from tests.asr.fake_engine import LETTERS, BurstEngine
 from tests.asr.signals import bursts
 
 RULES = EndpointRules(silence_s=None, pause_s=0.4, length_s=None)
 
 
-def open_stream(rules: EndpointRules | None = RULES) -> Stream:
+def open_stream(
+    rules: EndpointRules | None = RULES, supervisor: Supervisor | None = None
+) -> Stream:
     engine = BurstEngine()
     return Stream(
         engine,
@@ -34,6 +37,7 @@ def open_stream(rules: EndpointRules | None = RULES) -> Stream:
         pieces=LETTERS,
         features=FeatureConfig(),
         streaming=StreamingConfig(chunk_frames=8),
+        supervisor=supervisor,
         endpoints=rules,
     )
 
