@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from asr.calibration import Admitted
 from asr.cli import app
 from asr.evaluation import hogs, stress
 
@@ -63,7 +64,10 @@ def test_a_broken_promise_is_exit_code_1(
     bench: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing can compute in no time, so a budget that was admitted by mistake is broken."""
-    monkeypatch.setattr("asr.calibration.admit", lambda budget, profile, preferred, held: preferred)
+    monkeypatch.setattr(
+        "asr.calibration.admit",
+        lambda budget, profile, preferred, held: Admitted(preferred, preferred, profile.rtf, 0.0),
+    )
     report = tmp_path / "out.json"
     done = bench("--stress", *QUICK, "--hogs", 0, "--budget-rtf", "1e-9", "--report", report)
     assert done.exit_code == 1, done.output

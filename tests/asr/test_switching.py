@@ -30,9 +30,10 @@ MOVES = [
 ]
 """Those that a governor makes: to any point below, or one up."""
 
-STRANGE = 0.02
-"""Of the switches, at most, may give a text further from both other streams than these are from
-each other: 0.4 % with the first built-in model, whose WER is 76 %."""
+STRANGE = 0.05
+"""Of the switches, at most, may give a text that is further from both other streams than these are
+from each other, and then by one word: 3 % of a sample's with the built-in model of 178 hours. If a
+switch lost the encoder's state, it would be 25 %, and 10 % by two words or more."""
 
 
 class Speech:
@@ -93,6 +94,7 @@ def test_a_switch_at_any_boundary_loses_and_repeats_no_word(sample: Sample) -> N
             target = expected[there, first]
             apart = words_changed(staying[here], target)
             changed = [words_changed(staying[here], result), words_changed(target, result)]
+            assert min(changed) <= apart + 1, f"{where}: {result.text}"
             if min(changed) > apart:
                 strange.append(f"{where}: {result.text}")
             switches += 1
