@@ -193,7 +193,7 @@ def test_a_program_without_outputs_keeps_what_it_hears(
 ) -> None:
     command = [*RUN, recording, FAST, "mic", "--save", tmp_path / "kept"]
     # --foreground: one signal, or `timeout` sends a second one to its process group.
-    line = f"timeout --foreground --signal=INT 5 {shlex.join(map(str, command))} {closed}"
+    line = f"timeout --foreground --signal=INT 8 {shlex.join(map(str, command))} {closed}"
     done = subprocess.run(
         ["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
