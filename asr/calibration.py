@@ -220,19 +220,23 @@ def admit(budget: Budget, profile: Profile, wish: OperatingPoint, held_mb: float
     )
 
 
+def usable_cpus() -> int:
+    """How many logical CPUs this process may use; a quota of a control group doesn't show."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def profile_key(bundle: Bundle, precision: str, threads: int) -> ProfileKey:
     """Return what identifies the profile of a bundle on this machine."""
     engine = bundle.graphs(precision).engine
     if engine == "onnx":
         engine = f"onnxruntime {metadata.version('onnxruntime')}"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return ProfileKey(
         bundle=file_entry(bundle.path / MANIFEST_NAME).sha256,
         precision=precision,
         threads=threads,
         engine=engine,
         cpu=_cpu_name(),
-        cores=cores or 1,
+        cores=usable_cpus(),
     )
 
 

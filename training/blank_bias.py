@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from asr.evaluation.alignment import align
 from asr.evaluation.wer import WordErrors
 from training.batching import Draw
 from training.dataset import SpeechDataset, collate
@@ -88,7 +87,7 @@ def _word_error_rate(
 ) -> float:
     tokens = [ids for frames, lengths in encoded for ids in greedy_search(model, frames, lengths)]
     errors = (
-        WordErrors.of(align(cut.supervisions[0].text.split(), tokenizer.decode(ids).split()))
+        WordErrors.between(cut.supervisions[0].text, tokenizer.decode(ids))
         for cut, ids in zip(speech.speech.cuts, tokens, strict=True)
     )
     return WordErrors.total(errors).rate

@@ -16,7 +16,6 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
 from asr.errors import AsrError
-from asr.evaluation.alignment import align
 from asr.evaluation.wer import WordErrors
 from training.checkpoint import put_in_place, save_model, write_whole
 from training.task import Task
@@ -191,7 +190,10 @@ class WordErrorValidation(lightning.Callback):
         rates = {}
         for name, references in self.references.items():
             errors = sum(
-                (_errors(text, hypotheses.get(key, "")) for key, text in references.items()),
+                (
+                    WordErrors.between(text, hypotheses.get(key, ""))
+                    for key, text in references.items()
+                ),
                 start=WordErrors(),
             )
             rates[name] = errors.rate
@@ -206,10 +208,6 @@ class WordErrorValidation(lightning.Callback):
             self.best = mean
             heard = self.heard_before + hours
             save_model(self.folder / "best", task.model, task.tokenizer, heard_hours=heard)
-
-
-def _errors(reference: str, hypothesis: str) -> WordErrors:
-    return WordErrors.of(align(reference.split(), hypothesis.split()))
 
 
 def _gather(hypotheses: dict[str, str]) -> dict[str, str]:

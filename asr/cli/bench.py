@@ -1,6 +1,5 @@
 """`asr bench`: what a model does on this machine."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import asr
+from asr.calibration import usable_cpus
 from asr.cli.options import (
     EXIT_INTERRUPTED,
     BudgetRtf,
@@ -105,7 +105,7 @@ def bench_command(
     plan = StressPlan(
         seconds=seconds,
         probe_s=probe_seconds,
-        hogs=_HOGS_PER_CPU * _usable_cpus() if hogs is None else hogs,
+        hogs=_HOGS_PER_CPU * usable_cpus() if hogs is None else hogs,
         budget_rtf=budget_rtf,
         budget_factor=BUDGET_FACTOR if budget_factor is None else budget_factor,
     )
@@ -131,10 +131,6 @@ def bench_command(
     elif plot is not None:
         console.print(f"no {plot}: the run with the budget did not begin", soft_wrap=True)
     _conclude(result, console)
-
-
-def _usable_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _samples() -> Path:

@@ -26,6 +26,7 @@ from asr.cli.options import (
     make_budget,
 )
 from asr.cli.signals import stop_on_signals
+from asr.cli.transcribe import SEGMENT_KEYS
 from asr.evaluation.meters import peak_rss_mb
 from asr.governor import OVERRUN_EVERY_S
 from asr.live import LiveStream
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 _EXIT_BROKEN = 2
 
-_SEGMENT_KEYS = ("text", "start_s", "end_s", "rule", "reason", "words")
+_SEGMENT_KEYS = (*SEGMENT_KEYS, "words")
 
 
 def mic_command(

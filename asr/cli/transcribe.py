@@ -42,7 +42,8 @@ _REALTIME_BLOCK_S = 0.1  # as a microphone would give it
 
 _EXIT_BAD_INPUT = 2
 
-_SEGMENT_KEYS = ("text", "start_s", "end_s", "rule", "reason")
+SEGMENT_KEYS = ("text", "start_s", "end_s", "rule", "reason")
+"""What JSON output says of a segment."""
 
 
 @dataclass(frozen=True)
@@ -299,7 +300,7 @@ def _print_json(
     }
     if segments is not None:
         line["segments"] = [
-            {name: getattr(segment, name) for name in _SEGMENT_KEYS} for segment in segments
+            {name: getattr(segment, name) for name in SEGMENT_KEYS} for segment in segments
         ]
     if gated:
         line["skipped_s"] = round(outcome.skipped_s, 3)

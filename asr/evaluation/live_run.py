@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from threading import Event, Thread
 
 from asr.budget import OperatingPoint
-from asr.evaluation.alignment import align
 from asr.evaluation.playback import Play, Playback, Recording
 from asr.evaluation.wer import WordErrors
 from asr.live import LiveStream
@@ -60,7 +59,7 @@ class LiveRun:
             if play.complete and play.recording.text is not None:
                 heard = [word for word in self.words if play.start_s <= word.start_s < end_s]
                 reference, hypothesis = normalize(play.recording.text), _text(heard)
-                scored.append(WordErrors.of(align(reference.split(), hypothesis.split())))
+                scored.append(WordErrors.between(reference, hypothesis))
         return WordErrors.total(scored) if scored else None
 
 

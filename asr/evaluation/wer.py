@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.evaluation.alignment import Alignment
+from asr.evaluation.alignment import Alignment, align
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,11 @@ class WordErrors:
         return cls(
             alignment.hits, alignment.substitutions, alignment.insertions, alignment.deletions
         )
+
+    @classmethod
+    def between(cls, reference: str, hypothesis: str) -> "WordErrors":
+        """The counts of two texts; words are what spaces separate."""
+        return cls.of(align(reference.split(), hypothesis.split()))
 
     @classmethod
     def total(cls, counts: Iterable["WordErrors"]) -> "WordErrors":

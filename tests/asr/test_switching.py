@@ -17,7 +17,6 @@ import asr
 from asr.budget import CHUNKS_MS
 from asr.bundle import builtin_bundle_path, open_bundle
 from asr.engines import open_engine
-from asr.evaluation.alignment import align
 from asr.evaluation.wer import WordErrors
 from tests.samples import SAMPLES, Sample, read_samples
 from tests.watched_engines import RememberingEngine
@@ -106,4 +105,4 @@ def test_a_switch_at_any_boundary_loses_and_repeats_no_word(sample: Sample) -> N
 
 
 def words_changed(one: asr.Result, other: asr.Result) -> int:
-    return WordErrors.of(align(one.text.split(), other.text.split())).errors
+    return WordErrors.between(one.text, other.text).errors
