@@ -1,23 +1,26 @@
-"""A model bundle: the directory that carries a model from the exporter to a device.
+"""A model bundle: the directory, or the one `.zip`, that carries a model to a device.
 
-`bundle.json` describes everything beside it: the feature and chunk configuration, the graphs of
-each precision, the token table, the golden self-test, and the size and sha256 of every file.
-Nothing of a bundle is used before it has been checked against that description.
+`bundle.json` describes everything beside it: the feature and chunk configuration, the variants of
+the graphs, the token table, the golden self-test, and the size and sha256 of every file. Nothing of
+a bundle is used before it has been checked against that description.
+
+It is checked at every load, not once a machine: reading and hashing the 5.6 MB of the built-in
+model take 18 ms, and a note that says "checked" would believe whatever replaced a file since.
 """
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from asr.bundle_files import ADVICE, BundleFiles, bundle_files, is_plain_name
 from asr.errors import BundleError
 from asr.features import FRAME_SHIFT, FeatureConfig
 from asr.schema import SchemaError, check_keys, read_dataclass
+from asr.sha256 import sha256
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "bundle.json"
 
 SUBSAMPLING_OVERLAP = 3
@@ -28,6 +31,14 @@ MAX_CHUNK_FRAMES = 256
 """Encoder frames of the longest encoder call, 10.24 s: the tables of positions end there."""
 
 _MAX_FRAMES = 1000  # what streaming.* may state; more would be memory, not a model
+_MAX_MANIFEST_BYTES = 1_000_000
+_MAX_FILE_BYTES = 2**31  # ONNX holds no more
+_BLOCK_BYTES = 1 << 18  # of a file that is hashed
+
+_LOADS_FASTEST = ("ort", "onnx")
+"""Engines of this version, the one that loads fastest first."""
+
+_MODELS = Path(__file__).parent / "models"
 
 BLANK_SYMBOL = "<blk>"
 UNK_SYMBOL = "<unk>"
@@ -71,9 +82,10 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class GraphFiles:
-    """The graphs of one precision: what runs them, and their file names."""
+    """One variant of the graphs: their arithmetic, what runs them, and their file names."""
 
-    engine: str  # such as "onnx"
+    engine: str  # "onnx"; "ort": the same runtime's own format; or one of a later version
+    precision: str  # such as "int8"
     encoder: str
     predictor: str
     joiner: str
@@ -112,11 +124,11 @@ class Golden:
 class Bundle:
     """A bundle and where it lies. `open_bundle` reads one, the exporter makes one."""
 
-    path: Path
+    path: Path  # of the directory or the zip
     name: str
     language: str
     model: ModelConfig
-    precisions: Mapping[str, GraphFiles]
+    variants: tuple[GraphFiles, ...]  # the precisions in the order of preference
     files: Mapping[str, FileEntry]  # every file of the bundle but bundle.json
     golden: Golden
     tokens: str = "tokens.txt"
@@ -126,34 +138,82 @@ class Bundle:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `bundle.json` holds."""
-        content = asdict(self)
+        content = asdict(self) | {"variants": [asdict(graphs) for graphs in self.variants]}
         del content["path"]
         return {"schema_version": SCHEMA_VERSION, **content}
 
-    def graphs(self, precision: str) -> GraphFiles:
-        """Return the graph files of a precision; raise BundleError if the bundle has none."""
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions that the bundle has, the exporter's choice first."""
+        return tuple(dict.fromkeys(graphs.precision for graphs in self.variants))
+
+    @property
+    def sha256(self) -> str:
+        """Of `bundle.json`, which has those of all files: what tells this bundle from any other."""
+        with bundle_files(self.path) as files, files.open(MANIFEST_NAME) as file:
+            return str(sha256(file.read(_MAX_MANIFEST_BYTES)).hexdigest())
+
+    def graphs(self, precision: str | None = None, engine: str | None = None) -> GraphFiles:
+        """Return the graph files of a variant.
+
+        Without a precision they are of the first that the bundle has; without an engine, they are
+        for the one that loads fastest, of those that this version has. Raises BundleError if the
+        bundle has no such variant.
+        """
+        precision = precision or self.precisions[0]
         if precision not in self.precisions:
             raise BundleError(
                 f"{self.path}: this model has no precision {precision!r}; "
                 f"it has {', '.join(sorted(self.precisions))}"
             )
-        return self.precisions[precision]
+        by_engine = {each.engine: each for each in self.variants if each.precision == precision}
+        order = [*_LOADS_FASTEST, *by_engine] if engine is None else [engine]
+        for name in order:
+            if name in by_engine:
+                return by_engine[name]
+        raise BundleError(
+            f"{self.path}: this model has no {precision} graphs for the engine {engine!r}; "
+            f"it has them for {', '.join(sorted(by_engine))}"
+        )
+
+    def megabytes(self, graphs: GraphFiles) -> float:
+        """Return the size of a variant."""
+        return sum(self.files[name].bytes for name in set(graphs.names)) / 1e6
+
+    def file(self, name: str) -> Path | None:
+        """Return where a file is on the disk, None in a zip."""
+        return self.path / name if self.path.is_dir() else None
+
+    def read(self, name: str) -> bytes:
+        """Return what is in a file; raise BundleError if it isn't what `bundle.json` says."""
+        with bundle_files(self.path) as files:
+            return b"".join(_verified_blocks(files, name, self.files[name]))
 
     def read_tokens(self) -> tuple[str, ...]:
         """Return the symbol of each token id; raise BundleError if the table is not whole."""
-        return _read_tokens(self.path / self.tokens, self.model.vocab_size)
+        return _read_tokens(self.path / self.tokens, self.read(self.tokens), self.model.vocab_size)
 
 
 def open_bundle(path: str | Path) -> Bundle:
-    """Read and verify the bundle in the directory `path`.
+    """Read and verify the bundle at `path`, a directory or a zip.
 
     Raises:
         BundleError: no bundle there, another schema version, an unknown or missing key, or a file
-            that is missing, truncated, altered, or outside the directory. The message names the
-            file and says what to do.
+            that is missing, truncated, altered, or outside the bundle. The message names the file
+            and says what to do.
     """
     path = Path(path)
-    content = _read_manifest(path)
+    with bundle_files(path) as files:
+        bundle = _read_bundle(files)
+        for name, entry in bundle.files.items():
+            for _ in _verified_blocks(files, name, entry):
+                pass
+    return bundle
+
+
+def _read_bundle(files: BundleFiles) -> Bundle:
+    path = files.path
+    content = _read_manifest(files)
     manifest = path / MANIFEST_NAME
     version = content.pop("schema_version", None)
     if version != SCHEMA_VERSION:
@@ -167,14 +227,12 @@ def open_bundle(path: str | Path) -> Bundle:
     except SchemaError as error:
         raise BundleError(f"{manifest}: {error}") from error
     _check_references(bundle)
-    for name, entry in bundle.files.items():
-        _verify_file(path / name, entry)
     return bundle
 
 
 def builtin_bundle_path() -> Path:
     """Return the directory of the English model that comes with the package."""
-    path = Path(str(resources.files("asr"))) / "models" / "en"
+    path = _MODELS / "en"
     if not path.is_dir():
         raise BundleError(
             f"the built-in model is not at {path}; reinstall earshot-asr, or name a bundle"
@@ -185,25 +243,27 @@ def builtin_bundle_path() -> Path:
 def file_entry(path: Path) -> FileEntry:
     """Return the size and sha256 of a file."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return FileEntry(sha256=digest, bytes=file.tell())
+        digest = sha256()
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+        return FileEntry(sha256=digest.hexdigest(), bytes=file.tell())
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    manifest = path / MANIFEST_NAME
+def _read_manifest(files: BundleFiles) -> dict[str, Any]:
+    manifest = files.path / MANIFEST_NAME
     try:
-        if not path.exists():
-            raise BundleError(f"{path}: no such directory; expected a model bundle")
-        if not path.is_dir():
-            raise BundleError(f"{path}: a file; expected the directory of a model bundle")
-        content = json.loads(manifest.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        files.size(MANIFEST_NAME)
+    except BundleError as error:
         raise BundleError(
-            f"{path}: no {MANIFEST_NAME} in it, so it is not a model bundle; "
+            f"{files.path}: no {MANIFEST_NAME} in it, so it is not a model bundle; "
             "asr-export CHECKPOINT OUT makes one"
         ) from error
-    except OSError as error:
-        raise BundleError(f"{manifest}: can't be read: {error.strerror}") from error
+    with files.open(MANIFEST_NAME) as file:
+        raw = file.read(_MAX_MANIFEST_BYTES + 1)
+    if len(raw) > _MAX_MANIFEST_BYTES:
+        raise BundleError(f"{manifest}: larger than {_MAX_MANIFEST_BYTES} bytes; {ADVICE}")
+    try:
+        content = json.loads(raw)
     except (ValueError, RecursionError) as error:  # bad or endless JSON, or not UTF-8
         raise BundleError(f"{manifest}: damaged: {error}; copy the bundle again") from error
     if not isinstance(content, dict):
@@ -216,7 +276,9 @@ def _bundle_from_dict(path: Path, content: dict[str, Any]) -> Bundle:
     for key in ("name", "language", "tokens"):
         if not isinstance(content[key], str):
             raise SchemaError(f"{key}: expected text, got {content[key]!r}")
-    for key in ("precisions", "files", "card"):
+    if not isinstance(content["variants"], list) or not content["variants"]:
+        raise SchemaError(f"variants: expected a list of them, got {content['variants']!r}")
+    for key in ("files", "card"):
         if not isinstance(content[key], dict):
             raise SchemaError(f"{key}: expected an object, got {content[key]!r}")
     golden = content["golden"]
@@ -228,10 +290,10 @@ def _bundle_from_dict(path: Path, content: dict[str, Any]) -> Bundle:
         name=content["name"],
         language=content["language"],
         model=read_dataclass(ModelConfig, content["model"], "model"),
-        precisions={
-            precision: read_dataclass(GraphFiles, graphs, f"precisions.{precision}")
-            for precision, graphs in content["precisions"].items()
-        },
+        variants=tuple(
+            read_dataclass(GraphFiles, graphs, f"variants.{number}")
+            for number, graphs in enumerate(content["variants"])
+        ),
         files={
             name: read_dataclass(FileEntry, entry, f"files.{name}")
             for name, entry in content["files"].items()
@@ -259,18 +321,27 @@ def _tolerances(content: Any) -> dict[str, GoldenErrors]:
 
 def _check_references(bundle: Bundle) -> None:
     """Check that the parts of the manifest agree with each other and with this version of asr, and
-    stay inside the directory."""
+    stay inside the bundle."""
     manifest = bundle.path / MANIFEST_NAME
-    for name in bundle.files:
-        if name in ("", ".", "..") or "/" in name or "\\" in name:
+    for name, entry in bundle.files.items():
+        if not is_plain_name(name):
             raise BundleError(
                 f"{manifest}: files: {name!r} is not the name of a file in the bundle's own "
                 "directory; don't use this bundle"
             )
+        if not 0 <= entry.bytes <= _MAX_FILE_BYTES:
+            raise BundleError(
+                f"{manifest}: files.{name}.bytes: expected 0 to {_MAX_FILE_BYTES}, got "
+                f"{entry.bytes}"
+            )
     used = {"tokens": bundle.tokens, "golden.file": bundle.golden.file}
-    for precision, graphs in bundle.precisions.items():
+    seen = set()
+    for number, graphs in enumerate(bundle.variants):
         for key in ("encoder", "predictor", "joiner"):
-            used[f"precisions.{precision}.{key}"] = getattr(graphs, key)
+            used[f"variants.{number}.{key}"] = getattr(graphs, key)
+        if (variant := (graphs.precision, graphs.engine)) in seen:
+            raise BundleError(f"{manifest}: variants: {' for '.join(variant)} is there twice")
+        seen.add(variant)
     for key, name in used.items():
         if name not in bundle.files:
             raise BundleError(f"{manifest}: {key} names {name!r}, which is not listed in files")
@@ -296,30 +367,32 @@ def _check_references(bundle: Bundle) -> None:
         )
 
 
-def _verify_file(path: Path, expected: FileEntry) -> None:
-    advice = "copy the bundle again, or export the model again"
-    try:
-        if not path.is_file():
-            raise BundleError(f"{path}: missing from the bundle; {advice}")
-        size = path.stat().st_size  # first: it costs nothing, the digest reads the file
-        if size != expected.bytes:
-            raise BundleError(f"{path}: {size} bytes, but {expected.bytes} were expected; {advice}")
-        found = file_entry(path)
-    except OSError as error:
-        raise BundleError(f"{path}: can't be read: {error.strerror}") from error
-    if found.sha256 != expected.sha256:
+def _verified_blocks(files: BundleFiles, name: str, expected: FileEntry) -> Iterator[bytes]:
+    """Yield the content of a file; raise BundleError at its end, or before, if it isn't what was
+    expected. No more than that is read of it, whatever a zip says of its size."""
+    path = files.path / name
+    size = files.size(name)  # first: it costs nothing, the digest reads the file
+    if size != expected.bytes:
+        raise BundleError(f"{path}: {size} bytes, but {expected.bytes} were expected; {ADVICE}")
+    digest, left = sha256(), expected.bytes
+    with files.open(name) as file:
+        while left and (block := file.read(min(left, _BLOCK_BYTES))):
+            digest.update(block)
+            left -= len(block)
+            yield block
+    if (found := digest.hexdigest()) != expected.sha256:
         raise BundleError(
-            f"{path}: its content was changed (sha256 {found.sha256[:12]}..., expected "
-            f"{expected.sha256[:12]}...); {advice}"
+            f"{path}: its content was changed (sha256 {found[:12]}..., expected "
+            f"{expected.sha256[:12]}...); {ADVICE}"
         )
 
 
-def _read_tokens(path: Path, vocab_size: int) -> tuple[str, ...]:
+def _read_tokens(path: Path, content: bytes, vocab_size: int) -> tuple[str, ...]:
     symbols: list[str] = []
     try:
         # Not splitlines(): a piece may be a character that it takes for the end of a line.
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        lines = content.decode().removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
         raise BundleError(f"{path}: can't be read: {error}") from error
     for number, line in enumerate(lines):
         symbol, _, token_id = line.rpartition(" ")

@@ -1,44 +1,36 @@
 """What a model costs on this machine, and whether a budget can be held with that.
 
 The first stream with a budget measures every operating point, in a fraction of a second. The result
-is kept in a profile, `~/.cache/earshot/profile-KEY.json` (or under `$XDG_CACHE_HOME`), for the same
-bundle, engine and machine. A damaged profile is made again; where none can be written, that is said
-once and every process measures for itself. No budget is refused by a profile from a file: it may be
-of a bad minute, so it is made again first.
+is kept in the profile of the model on this machine (`asr.profile`). A damaged one is made again;
+where none can be written, that is said once and every process measures for itself. No budget is
+refused by a profile from a file: it may be of a bad minute, so it is made again first.
 
 A bundle records no footprint. A budget of memory is one of the process, which holds the model when
 a stream is opened: what it holds by then is read and not foretold, on this system and with whatever
 else is in the process, and only what streams add is measured and kept.
 """
 
-import hashlib
-import json
 import math
-import os
-import platform
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 from threading import Lock
 
 import numpy as np
 
 from asr.budget import Budget, OperatingPoint
-from asr.bundle import MANIFEST_NAME, Bundle, file_entry
 from asr.engines import Engine
 from asr.errors import BudgetError
 from asr.features import SAMPLE_RATE
 from asr.governor import DOWN_AT
 from asr.memory import resident_mb, trim_heap
+from asr.profile import ProfileKey, cache_folder, read_section, write_section
 from asr.schema import SchemaError, check_keys, is_finite
 from asr.stream import Stream
 
-PROFILE_VERSION = 2
+SECTION = "calibration"  # of the profile
 
 TOKENS_PER_S = 10.0
 """Of fast speech. Noise makes a model emit next to nothing, so their cost is added."""
@@ -64,18 +56,6 @@ class Admitted:
     preferred: OperatingPoint  # where it runs when it has room
     rtf: Mapping[OperatingPoint, float]  # of the points between which it may move, best first
     growth_mb: float  # what it may add to the memory of the process
-
-
-@dataclass(frozen=True, slots=True)
-class ProfileKey:
-    """What a profile holds for."""
-
-    bundle: str  # sha256 of its bundle.json, which has those of all its files
-    precision: str
-    threads: int
-    engine: str
-    cpu: str
-    cores: int  # that this process may use
 
 
 class Admission:
@@ -220,38 +200,16 @@ def admit(budget: Budget, profile: Profile, wish: OperatingPoint, held_mb: float
     )
 
 
-def usable_cpus() -> int:
-    """How many logical CPUs this process may use; a quota of a control group doesn't show."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def profile_key(bundle: Bundle, precision: str, threads: int) -> ProfileKey:
-    """Return what identifies the profile of a bundle on this machine."""
-    engine = bundle.graphs(precision).engine
-    if engine == "onnx":
-        engine = f"onnxruntime {metadata.version('onnxruntime')}"
-    return ProfileKey(
-        bundle=file_entry(bundle.path / MANIFEST_NAME).sha256,
-        precision=precision,
-        threads=threads,
-        engine=engine,
-        cpu=_cpu_name(),
-        cores=usable_cpus(),
-    )
-
-
 def read_profile(key: ProfileKey, points: Sequence[OperatingPoint]) -> Profile | None:
-    """Return the profile that is kept for `key`, of these points; None if there is none, or a
-    damaged one, or one of another version or without one of the points."""
+    """Return what is kept for `key`, of these points; None if there is nothing, or something
+    damaged, or without one of the points."""
+    content = read_section(key, SECTION)
     try:
-        content = json.loads(_path(key).read_text(encoding="utf-8"))
-        check_keys(content, ["version", "key", "rtf", "growth_mb"], where="")
-        if content["version"] != PROFILE_VERSION or content["key"] != asdict(key):
-            return None
+        check_keys(content, ["rtf", "growth_mb"], where=SECTION)
         # It may hold more points: somebody had asked for another chunk.
         rtf = {point: content["rtf"][str(point.chunk_ms)] for point in points}
         growth_mb = {point: content["growth_mb"][str(point.chunk_ms)] for point in points}
-    except (OSError, LookupError, TypeError, ValueError, RecursionError, SchemaError):
+    except (LookupError, TypeError, SchemaError):
         return None
     if not all(is_finite(value) and value > 0 for value in rtf.values()):
         return None
@@ -262,23 +220,15 @@ def read_profile(key: ProfileKey, points: Sequence[OperatingPoint]) -> Profile |
 
 def write_profile(key: ProfileKey, profile: Profile) -> None:
     """Keep a profile. Where that can't be, say so once and go on."""
-    path = _path(key)
     content = {
-        "version": PROFILE_VERSION,
-        "key": asdict(key),
         "rtf": {str(point.chunk_ms): rtf for point, rtf in profile.rtf.items()},
         "growth_mb": {str(point.chunk_ms): mb for point, mb in profile.growth_mb.items()},
     }
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Whole or not at all: several processes may start at once.
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".profile-") as unfinished:
-            file = Path(unfinished) / path.name
-            file.write_text(json.dumps(content, indent=1), encoding="utf-8")
-            os.replace(file, path)
+        write_section(key, SECTION, content)
     except OSError as error:
         warnings.warn(
-            f"the profile of this machine can't be kept in {path.parent} ({error.strerror}), so "
+            f"the profile of this machine can't be kept in {cache_folder()} ({error.strerror}), so "
             "each process measures for itself; set XDG_CACHE_HOME to a directory for caches",
             stacklevel=2,
         )
@@ -328,25 +278,3 @@ def _round_up(value: float) -> float:
     """Round up to two digits."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
     return float(f"{math.ceil(value / unit) * unit:.2g}")
-
-
-def _path(key: ProfileKey) -> Path:
-    try:
-        home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    except RuntimeError:  # a user without a home, as in some containers
-        home = tempfile.gettempdir()
-    digest = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode()).hexdigest()
-    return Path(home) / "earshot" / f"profile-{digest[:16]}.json"
-
-
-def _cpu_name() -> str:
-    """Return the processor's name as Linux tells it, else what Python knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    # x86 has a name; Arm has numbers of the maker and the design.
-    names = ("model name", "CPU implementer", "CPU part")
-    found = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
-    known = [found[name] for name in names if name in found]
-    return " ".join([platform.machine(), *known])

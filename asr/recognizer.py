@@ -1,22 +1,34 @@
 """The door of the package: a model that opens streams."""
 
+import time
+from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
 from asr.audio import read_blocks
 from asr.budget import CHUNKS_MS, Budget, OperatingPoint
-from asr.bundle import MAX_CHUNK_FRAMES, Bundle, builtin_bundle_path, open_bundle
-from asr.calibration import Admission, Admitted, profile_key
+from asr.bundle import (
+    MAX_CHUNK_FRAMES,
+    Bundle,
+    GraphFiles,
+    builtin_bundle_path,
+    open_bundle,
+)
+from asr.calibration import Admission, Admitted
 from asr.decoding.endpoint import EndpointRules
 from asr.decoding.gate import SilenceGate
 from asr.decoding.greedy import GreedySearch
 from asr.engines import Engine, open_engine
-from asr.engines.golden import verify_golden
 from asr.errors import AsrError
 from asr.governor import Governor
+from asr.memory import resident_mb, trim_heap
+from asr.profile import profile_key
 from asr.results import Result
+from asr.self_test import LoadCost, verify_once
 from asr.stream import Stream
 from asr.supervisor import Supervisor
+from asr.tuned import read_tuned
 
 
 class Recognizer:
@@ -27,16 +39,16 @@ class Recognizer:
         self,
         bundle: Bundle,
         engine: Engine,
-        precision: str,
+        graphs: GraphFiles,
         chunk_ms: int | None = None,
         threads: int = 1,
     ) -> None:
-        """Take an open bundle, and the engine of one of its precisions; `load()` does that.
+        """Take an open bundle, and the engine of one of its variants; `load()` does that.
 
         `threads` are those of the engine. Raises AsrError for `chunk_ms`; None is the bundle's own.
         """
         self.bundle = bundle
-        self.precision = precision
+        self.graphs = graphs
         self._engine = engine
         self._pieces = bundle.read_tokens()
         self._streaming = bundle.streaming
@@ -44,16 +56,28 @@ class Recognizer:
             self._streaming = replace(self._streaming, chunk_frames=_chunk_frames(bundle, chunk_ms))
         best = OperatingPoint(self.chunk_ms)
         self._admission = Admission(
-            lambda: profile_key(bundle, precision, threads),
+            lambda: profile_key(bundle, graphs.precision, threads, graphs.engine),
             engine,
             lambda point: self._open(chunk_frames=_chunk_frames(bundle, point.chunk_ms)),
             sorted({best, *map(OperatingPoint, CHUNKS_MS)}),
         )
 
     @property
+    def precision(self) -> str:
+        """The arithmetic of its graphs, such as "int8"."""
+        return self.graphs.precision
+
+    @property
     def chunk_ms(self) -> int:
         """Audio per encoder call with which streams begin."""
         return self._streaming.chunk_frames * _frame_ms(self.bundle)
+
+    def with_engine(self, wrap: Callable[[Engine], Engine]) -> "Recognizer":
+        """Return the same model with another engine: what `wrap` makes of this one's, such as one
+        that watches what it is asked. What budgets are calibrated with stays as it is."""
+        other = copy(self)
+        other._engine = wrap(self._engine)
+        return other
 
     def stream(
         self,
@@ -144,31 +168,48 @@ class Recognizer:
 def load(
     path: str | Path | None = None,
     *,
-    precision: str = "int8",
+    precision: str | None = None,
+    engine: str | None = None,
     chunk_ms: int | None = None,
-    threads: int = 1,
+    threads: int | None = None,
 ) -> Recognizer:
     """Load a model: the bundle at `path`, or the built-in English one.
 
-    The files are checked against the bundle's checksums, and the encoder's output on this machine
-    against the golden one, so a damaged model or a miscomputing machine is refused.
+    The files are checked against the bundle's checksums, and at the first load on this machine its
+    output against the golden one, so a damaged model or a miscomputing machine is refused.
+
+    Where none of the options is given, it runs as `asr tune` found best on this machine, if it was
+    asked; `asr info` says so.
 
     Args:
-        path: directory of a bundle.
-        precision: "int8", or "fp32" where the bundle has it.
+        path: directory or zip of a bundle.
+        precision: "int8", or another that the bundle has. None: the first that it lists.
+        engine: what runs the graphs, "onnx" or "ort", where the bundle has them for several. None:
+            what loads fastest.
         chunk_ms: audio per encoder call, a multiple of 40 ms up to 10 240. 160, 320 and 640 are
             trained for: a larger chunk is more accurate and cheaper, and answers later. None: what
             the bundle states.
-        threads: of the inference engine. Small models gain nothing from a second.
+        threads: of the inference engine. None: one; small models gain nothing from a second.
 
     Raises:
         BundleError: no bundle there, or it is damaged, or it fails the self-test.
         AsrError: an impossible `chunk_ms` or `threads`.
     """
     bundle = open_bundle(builtin_bundle_path() if path is None else path)
-    engine = open_engine(bundle, precision, threads)
-    verify_golden(bundle, engine, precision)
-    return Recognizer(bundle, engine, precision, chunk_ms, threads)
+    named = precision, engine, chunk_ms, threads
+    if named == (None, None, None, None) and (tuned := read_tuned(bundle)) is not None:
+        precision, engine = tuned.precision, tuned.engine
+        chunk_ms, threads = tuned.chunk_ms, tuned.threads
+    threads = 1 if threads is None else threads
+    graphs = bundle.graphs(precision, engine)
+    started, before_mb = time.perf_counter(), resident_mb()
+    opened = open_engine(bundle, graphs.precision, threads, graphs.engine)
+    load_ms = 1000 * (time.perf_counter() - started)
+    trim_heap()  # what reading the graphs took
+    cost = LoadCost(load_ms, resident_mb() - before_mb)
+    key = profile_key(bundle, graphs.precision, threads, graphs.engine)
+    verify_once(bundle, graphs, opened, key, cost)
+    return Recognizer(bundle, opened, graphs, chunk_ms, threads)
 
 
 def _chunk_frames(bundle: Bundle, chunk_ms: int) -> int:

@@ -2,20 +2,21 @@
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
 from queue import Full, Queue
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
 from asr.errors import AudioError
+from asr.whole_files import write_whole
 
 QUEUE_BLOCKS = 1200
 """Blocks that wait for the disk at most: a minute of a microphone, 6 MB at 48 kHz."""
@@ -92,15 +93,12 @@ class Recording:
         """
         if not self.audio_path.exists():
             return
-        _write_whole(
-            self.audio_path.with_suffix(".txt"),
-            lambda file: file.writelines(f"{line}\n" for line in lines),
+        text = "".join(f"{line}\n" for line in lines)
+        write_whole(
+            self.audio_path.with_suffix(".txt"), lambda path: path.write_text(text, "utf-8")
         )
         content = {"audio": self.audio_path.name, **details}
-        _write_whole(
-            self.audio_path.with_suffix(".json"),
-            lambda file: json.dump(content, file, default=asdict),
-        )
+        write_whole(self.audio_path.with_suffix(".json"), lambda path: _write_json(path, content))
 
     def __enter__(self) -> "Recording":
         return self
@@ -175,11 +173,6 @@ def part_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
-def _write_whole(path: Path, write: Callable[[TextIO], object]) -> None:
-    part = part_path(path)
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            write(file)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(content, file, default=asdict)  # piece by piece: an hour of words is 15 MB

@@ -1,8 +1,13 @@
-"""Writes a model bundle: the graphs of an export, and all that a device must know about them."""
+"""Writes a model bundle: the graphs of an export, and all that a device must know about them.
+
+It is a directory or, where its name ends with `.zip`, one file. The same export gives the same
+bytes.
+"""
 
 import json
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,6 +23,7 @@ from asr.bundle import (
     Bundle,
     Golden,
     GoldenErrors,
+    GraphFiles,
     ModelConfig,
     StreamingConfig,
     file_entry,
@@ -27,10 +33,21 @@ from asr.engines import Floats, open_engine
 from asr.engines.golden import encode_by_chunks, verify_golden
 from asr.errors import ExportError
 from export.onnx import Graphs
+from export.ort_format import SUFFIX as ORT_SUFFIX
+from export.ort_format import to_ort_format
 from training.model import Transducer
+
+ENGINES = ("onnx", "ort", "executorch")
+"""Formats of the graphs: ONNX, which sherpa-onnx and others run, onnxruntime's own, and PyTorch's
+for devices."""
+
+_NOT_IN_ORT = ("int4",)
+"""Precisions that are written as ONNX alone: onnxruntime 1.31 writes an attribute of their operator
+into `.ort` files that 1.23 does not know, so it would refuse to load them."""
 
 LANGUAGE = "en"
 TOKENS, GOLDEN = "tokens.txt", "golden.npz"
+ZIP_SUFFIX = ".zip"
 
 GOLDEN_CHUNKS = 2
 """The second chunk sees the caches of the first."""
@@ -46,7 +63,8 @@ class BundleContents:
     name: str
     model: Transducer  # for its dimensions and feature statistics
     tokens: Sequence[str]  # the piece of each id
-    graphs: Mapping[str, Graphs]  # by precision
+    graphs: Mapping[str, Graphs]  # by precision, the preferred one first
+    engines: Sequence[str] = ("onnx",)  # of ENGINES: each precision for each
     streaming: StreamingConfig = field(default_factory=StreamingConfig)
     card: Mapping[str, Any] = field(default_factory=dict)  # the model card, free form
 
@@ -57,18 +75,29 @@ class BundleContents:
 
 
 def write_bundle(out: Path, contents: BundleContents, overwrite: bool = False) -> Bundle:
-    """Write a bundle to the new directory `out`, which appears whole or not at all.
+    """Write a bundle to `out`, a new directory or `.zip`, which appears whole or not at all.
 
-    The finished bundle has been opened again and has passed its own self-test.
+    The finished bundle has been opened again, and each variant has passed the self-test.
 
     Raises ExportError if `out` exists and `overwrite` is off, or it is not a bundle.
     """
     check_destination(out, overwrite)
-    with _appearing(out) as folder:
+    left_out = [name for name in contents.graphs if name in _NOT_IN_ORT]
+    if set(contents.engines) == {"ort"} and left_out:
+        raise ExportError(
+            f"{', '.join(left_out)} graphs are not written for the engine 'ort'; add another "
+            "(--engine onnx), or leave them out"
+        )
+    with _appearing(out) as new:
+        folder = new.with_name("files") if out.suffix == ZIP_SUFFIX else new
+        folder.mkdir()
         _write_files(folder, contents)
-        bundle = open_bundle(folder)
-        for precision in bundle.precisions:
-            verify_golden(bundle, open_engine(bundle, precision), precision)
+        if folder != new:
+            _pack(folder, new)
+        bundle = open_bundle(new)
+        for graphs in bundle.variants:
+            engine = open_engine(bundle, graphs.precision, engine=graphs.engine)
+            verify_golden(bundle, engine, graphs.precision)
     return open_bundle(out)
 
 
@@ -77,14 +106,38 @@ def check_destination(out: Path, overwrite: bool) -> None:
     if not out.exists():
         return
     if not overwrite:
-        raise ExportError(f"{out} exists already; name a new directory, or give --overwrite")
-    if not (out / MANIFEST_NAME).is_file():
+        raise ExportError(f"{out} exists already; name a new bundle, or give --overwrite")
+    if not _is_bundle(out):
         raise ExportError(f"{out} is not a model bundle, so it is not overwritten; name another")
+
+
+def write_manifest(bundle: Bundle) -> None:
+    """Write `bundle.json` into the directory of a bundle."""
+    text = json.dumps(bundle.to_dict(), indent=2, ensure_ascii=False)
+    (bundle.path / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def _is_bundle(path: Path) -> bool:
+    if path.is_dir():
+        return (path / MANIFEST_NAME).is_file()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return MANIFEST_NAME in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _pack(folder: Path, out: Path) -> None:
+    """Zip the files of a folder: stored, for weights hardly shrink and a device reads them at each
+    start; with no time in it."""
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(folder.iterdir()):
+            archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes())
 
 
 @contextmanager
 def _appearing(out: Path) -> Iterator[Path]:
-    """Yield a temporary directory beside `out` that becomes `out` if all goes well."""
+    """Yield the path of what becomes `out` if all goes well, in a temporary folder beside it."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -92,7 +145,6 @@ def _appearing(out: Path) -> Iterator[Path]:
         raise ExportError(f"can't write to {out.parent}: {error.strerror}") from error
     try:
         new = scratch / "new"
-        new.mkdir()
         yield new
         if out.exists():
             out.rename(scratch / "old")
@@ -109,10 +161,12 @@ def _write_files(folder: Path, contents: BundleContents) -> None:
         name=contents.name,
         language=LANGUAGE,
         model=_dimensions(contents.model),
-        precisions={
-            precision: graphs.save(folder, precision)
-            for precision, graphs in contents.graphs.items()
-        },
+        variants=tuple(
+            _save(folder, contents, precision, engine)
+            for precision in contents.graphs
+            for engine in contents.engines
+            if engine != "ort" or precision not in _NOT_IN_ORT
+        ),
         files={},
         golden=Golden(GOLDEN, tolerance={}),
         tokens=TOKENS,
@@ -121,9 +175,21 @@ def _write_files(folder: Path, contents: BundleContents) -> None:
     )
     golden = _write_golden(draft, contents.model)
     files = {path.name: file_entry(path) for path in sorted(folder.iterdir())}
-    manifest = replace(draft, golden=golden, files=files).to_dict()
-    text = json.dumps(manifest, indent=2, ensure_ascii=False)
-    (folder / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+    write_manifest(replace(draft, golden=golden, files=files))
+
+
+def _save(folder: Path, contents: BundleContents, precision: str, engine: str) -> GraphFiles:
+    graphs = contents.graphs[precision]
+    if engine == "executorch":
+        from export.executorch import save_program  # ExecuTorch is an extra
+
+        return save_program(folder, contents.model, contents.streaming, precision)
+    if engine == "onnx":
+        return graphs.save(folder, precision)
+    names = {name: f"{name}.{precision}{ORT_SUFFIX}" for name, _ in graphs.items()}
+    for name, graph in graphs.items():
+        (folder / names[name]).write_bytes(to_ort_format(graph))
+    return GraphFiles(engine=engine, precision=precision, **names)
 
 
 def _dimensions(model: Transducer) -> ModelConfig:
@@ -157,24 +223,31 @@ def _write_golden(draft: Bundle, model: Transducer) -> Golden:
         "log_probs.fp32": _join_offline(model, exact, contexts),
     }
     tolerance: dict[str, GoldenErrors] = {}
-    for precision in draft.precisions:
-        engine = open_engine(draft, precision)
-        encoder_out = encode_by_chunks(engine, features, draft.streaming)
-        log_probs = engine.join(encoder_out, engine.predict(contexts))
-        arrays[f"encoder_out.{precision}"] = encoder_out
-        arrays[f"log_probs.{precision}"] = log_probs
+    for graphs in draft.variants:
+        precision = graphs.precision
+        engine = open_engine(draft, precision, engine=graphs.engine)
+        found = encode_by_chunks(engine, features, draft.streaming)
+        # The first engine of a precision is the reference of those that follow.
+        encoder_out = arrays.setdefault(f"encoder_out.{precision}", found)
+        joined = engine.join(encoder_out, engine.predict(contexts))
+        log_probs = arrays.setdefault(f"log_probs.{precision}", joined)
+        exactly_joined = _join_offline(model, encoder_out, contexts)
+        before = tolerance.get(precision, GoldenErrors(FP32_TOLERANCE, FP32_TOLERANCE))
         tolerance[precision] = GoldenErrors(
-            _tolerance(precision, encoder_out, exact),
-            _tolerance(precision, log_probs, _join_offline(model, encoder_out, contexts)),
+            _tolerance(precision, found, (exact, encoder_out), before.encoder_out),
+            _tolerance(precision, joined, (exactly_joined, log_probs), before.log_probs),
         )
     np.savez(draft.path / GOLDEN, allow_pickle=False, **arrays)
     return Golden(GOLDEN, tolerance)
 
 
-def _tolerance(precision: str, output: Floats, exact: Floats) -> float:
+def _tolerance(
+    precision: str, output: Floats, expected: tuple[Floats, ...], before: float
+) -> float:
+    """Return how far an engine's output may be off: as far as it is here, and as the others are."""
     if precision == "fp32":
         return FP32_TOLERANCE
-    return max(FP32_TOLERANCE, float(np.abs(output - exact).max()))
+    return max(before, *(float(np.abs(output - each).max()) for each in expected))
 
 
 def _contexts(rows: int, vocab_size: int) -> NDArray[np.int64]:

@@ -1,5 +1,12 @@
-"""One thread for torch: the tests share two cores, and spinning threads are slower than one."""
+"""One thread for torch: the tests share two cores, and spinning threads are slower than one.
 
+And a cache of their own: what they find out about models is not this user's."""
+
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="earshot-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)

@@ -5,23 +5,49 @@ import io
 import os
 import sys
 import warnings
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from asr import __version__
-from asr.cli.bench import bench_command
-from asr.cli.eval import evaluate_command
-from asr.cli.info import info_command
-from asr.cli.mic import mic_command
-from asr.cli.serve import serve_command
-from asr.cli.transcribe import transcribe_command
 from asr.errors import AsrError
+
+_COMMANDS = {
+    "transcribe": "transcribe_command",
+    "mic": "mic_command",
+    "serve": "serve_command",
+    "eval": "evaluate_command",
+    "bench": "bench_command",
+    "tune": "tune_command",
+    "peers": "peers_command",
+    "report": "report_command",
+    "info": "info_command",
+}
+"""The function of each command; it is in the module `asr.cli.COMMAND`."""
+
+# Plain text for help and errors: rich would cost each run its memory and start-up time.
+_PLAIN = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
 
 
 class _Group(TyperGroup):
-    """Turns an error that the user can mend into one line and exit code 2."""
+    """Imports a command when it is used: all of them would cost each run 6 MB and 0.1 s.
+
+    And turns an error that the user can mend into one line and exit code 2.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in _COMMANDS:
+            self.commands = dict.fromkeys(_COMMANDS)  # type: ignore[assignment]  # to suggest
+            return None
+        function = getattr(import_module(f"asr.cli.{cmd_name}"), _COMMANDS[cmd_name])
+        command = typer.Typer(**_PLAIN)  # type: ignore[arg-type]
+        command.command(cmd_name)(function)
+        return typer.main.get_command(command)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -36,20 +62,7 @@ class _Group(TyperGroup):
             raise typer.Exit(2) from error
 
 
-# Plain text for help and errors: rich would cost each run its memory and start-up time.
-app = typer.Typer(
-    cls=_Group,
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-app.command("transcribe")(transcribe_command)
-app.command("mic")(mic_command)
-app.command("serve")(serve_command)
-app.command("eval")(evaluate_command)
-app.command("bench")(bench_command)
-app.command("info")(info_command)
+app = typer.Typer(cls=_Group, no_args_is_help=True, **_PLAIN)  # type: ignore[arg-type]
 
 
 def _print_version(wanted: bool) -> None:

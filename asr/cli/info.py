@@ -1,4 +1,4 @@
-"""`asr info`: what a model is, and whether it computes the right thing here."""
+"""`asr info`: what is in a model, what it costs here, and whether it computes the right thing."""
 
 import platform
 from collections.abc import Mapping
@@ -7,23 +7,36 @@ from typing import Annotated, Any
 import typer
 
 from asr import __version__
-from asr.bundle import Bundle, builtin_bundle_path, open_bundle
-from asr.cli.options import Model
+from asr.bundle import Bundle, GoldenErrors, GraphFiles, builtin_bundle_path, open_bundle
+from asr.cli.options import Engine, Model
+from asr.tuned import read_tuned
 
 
 def info_command(
     model: Model = None,
+    engine: Engine = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Run the self-test of each precision as well.")
+        bool, typer.Option("--verify", help="Run the self-test of each variant now.")
     ] = False,
 ) -> None:
-    """Describe a model. Its files are checked against their checksums."""
+    """Describe a model. Its files are checked against their checksums.
+
+    For each variant: its size, and what this machine has found out about it, when it first loaded
+    it and when it first held a budget with it.
+    """
     bundle = open_bundle(model or builtin_bundle_path())
+    variants = [each for each in bundle.variants if engine in (None, each.engine)]
+    if not variants:
+        bundle.graphs(engine=engine)  # raises an error that says what there is
     for key, value in _describe(bundle).items():
         typer.echo(f"{key:<14}{value}")
-    if verify:
-        for precision in bundle.precisions:
-            typer.echo(f"{'self-test':<14}{_self_test(bundle, precision)}")
+    if (tuned := read_tuned(bundle)) is not None:
+        typer.echo(f"{'runs with':<14}{tuned}, unless an option is given: asr tune, {tuned.date}")
+    for graphs in variants:
+        name = f"{graphs.precision} for {graphs.engine}"
+        typer.echo(f"{'variant':<14}{name}, {bundle.megabytes(graphs):.1f} MB")
+        for key, value in _here(bundle, graphs, verify).items():
+            typer.echo(f"  {key:<12}{value}")
     if bundle.card:
         typer.echo("card")
         _print_card(bundle.card, indent=2)
@@ -32,22 +45,18 @@ def info_command(
 def _describe(bundle: Bundle) -> dict[str, str]:
     model, streaming = bundle.model, bundle.streaming
     frame_s = streaming.subsampling_factor * bundle.features.frame_shift_ms / 1000
-    sizes = [f"{name} {_megabytes(bundle, name):.1f} MB" for name in bundle.precisions]
+    files = sum(entry.bytes for entry in bundle.files.values()) / 1e6
     return {
         "model": f"{bundle.name} ({bundle.language}) in {bundle.path}",
+        "files": f"{len(bundle.files)}, {files:.1f} MB",
         "parameters": f"{model.parameters / 1e6:.2f} M",
         "encoder": f"{model.encoder_layers} layers of {model.encoder_dim}",
         "vocabulary": f"{model.vocab_size} tokens",
-        "precisions": ", ".join(sizes),
         "chunk": f"{1000 * frame_s * streaming.chunk_frames:.0f} ms",
         "left context": f"{frame_s * streaming.left_context_frames:.2f} s",
         "runtime": f"earshot-asr {__version__}, {_engine_version()}, Python "
         f"{platform.python_version()}, {platform.machine()}",
     }
-
-
-def _megabytes(bundle: Bundle, precision: str) -> float:
-    return sum(bundle.files[name].bytes for name in bundle.graphs(precision).names) / 1e6
 
 
 def _engine_version() -> str:
@@ -56,14 +65,46 @@ def _engine_version() -> str:
     return f"onnxruntime {onnxruntime.__version__}"
 
 
-def _self_test(bundle: Bundle, precision: str) -> str:
+def _here(bundle: Bundle, graphs: GraphFiles, verify: bool) -> dict[str, str]:
+    """Return what this machine knows of a variant, in one thread."""
+    from asr.budget import CHUNKS_MS, OperatingPoint
+    from asr.calibration import read_profile
+    from asr.profile import profile_key
+    from asr.self_test import read_self_test
+
+    key = profile_key(bundle, graphs.precision, 1, graphs.engine)
+    tested = read_self_test(key)
+    lines = {"self-test": "not run here yet: the first load does, or --verify"}
+    if tested is not None:
+        lines["self-test"] = _passed(bundle, graphs, tested.errors)
+        lines["first load"] = f"{tested.cost.ms:.0f} ms, {tested.cost.mb:.0f} MB"
+    if verify:
+        lines["self-test"] = _passed(bundle, graphs, _self_test(bundle, graphs))
+    profile = read_profile(key, [OperatingPoint(ms) for ms in CHUNKS_MS])
+    if profile is None:
+        lines["a stream"] = "not measured here yet: the first one with a budget does"
+    else:
+        point = OperatingPoint(bundle.streaming.chunk_frames * 40)
+        point = point if point in profile.rtf else min(profile.rtf)
+        lines["a stream"] = (
+            f"RTF {profile.rtf[point]:.3f} in chunks of {point}, and up to "
+            f"{max(profile.growth_mb.values()):.0f} MB"
+        )
+    return lines
+
+
+def _self_test(bundle: Bundle, graphs: GraphFiles) -> GoldenErrors:
     from asr.engines import open_engine
     from asr.engines.golden import verify_golden
 
-    found = verify_golden(bundle, open_engine(bundle, precision), precision)
-    allowed = bundle.golden.tolerance[precision]
+    engine = open_engine(bundle, graphs.precision, engine=graphs.engine)
+    return verify_golden(bundle, engine, graphs.precision)
+
+
+def _passed(bundle: Bundle, graphs: GraphFiles, found: GoldenErrors) -> str:
+    allowed = bundle.golden.tolerance[graphs.precision]
     return (
-        f"{precision} passed: max error of the encoder {found.encoder_out:.2g} "
+        f"passed: max error of the encoder {found.encoder_out:.2g} "
         f"(tolerance {allowed.encoder_out:.2g}), of the joiner {found.log_probs:.2g} "
         f"({allowed.log_probs:.2g})"
     )

@@ -20,6 +20,7 @@ from asr.cli.options import (
     BudgetMemoryMb,
     BudgetRtf,
     ChunkMs,
+    Engine,
     Model,
     Precision,
     Threads,
@@ -71,9 +72,10 @@ def mic_command(
         bool, typer.Option("--json", help="One JSON object a segment: text, words, times.")
     ] = False,
     model: Model = None,
-    precision: Precision = "int8",
+    precision: Precision = None,
+    engine: Engine = None,
     chunk_ms: ChunkMs = None,
-    threads: Threads = 1,
+    threads: Threads = None,
     budget_rtf: BudgetRtf = None,
     budget_memory_mb: BudgetMemoryMb = None,
     budget_latency_ms: BudgetLatencyMs = None,
@@ -93,7 +95,7 @@ def mic_command(
     chosen = pick_device(devices, device)
     rate = chosen.sample_rate if rate is None else rate
     budget = make_budget(budget_rtf, budget_memory_mb, budget_latency_ms)
-    recognizer = load(model, precision=precision, chunk_ms=chunk_ms, threads=threads)
+    recognizer = load(model, precision=precision, engine=engine, chunk_ms=chunk_ms, threads=threads)
     began = datetime.now().astimezone()
     with ExitStack() as stack:
         stopped = stack.enter_context(stop_on_signals())

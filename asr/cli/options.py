@@ -15,10 +15,25 @@ EXIT_INTERRUPTED = 130
 
 Model = Annotated[
     Path | None,
-    typer.Option("--model", metavar="DIR", help="A model bundle; default: the built-in English."),
+    typer.Option(
+        "--model", metavar="PATH", help="A model bundle, a directory or a zip; default: English."
+    ),
 ]
 Precision = Annotated[
-    str, typer.Option("--precision", help="int8, or fp32 where the model has it.")
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="int8, or fp32 where the model has it; default: the model's first.",
+    ),
+]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="onnx, ort or executorch, of those the model has; default: what loads fastest.",
+    ),
 ]
 ChunkMs = Annotated[
     int | None,
@@ -49,7 +64,10 @@ BudgetLatencyMs = Annotated[
         help="Most time from a sound to its text; memory and RTF go before it.",
     ),
 ]
-Threads = Annotated[int, typer.Option("--threads", help="Threads of the inference engine.")]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", help="Threads of the inference engine; default: 1."),
+]
 
 
 def make_budget(

@@ -15,6 +15,7 @@ from asr.cli.options import (
     BudgetMemoryMb,
     BudgetRtf,
     ChunkMs,
+    Engine,
     Model,
     Precision,
     make_budget,
@@ -56,7 +57,8 @@ def serve_command(
         float, typer.Option(min=1, help="A stream without audio for so long is ended.")
     ] = 60,
     model: Model = None,
-    precision: Precision = "int8",
+    precision: Precision = None,
+    engine: Engine = None,
     chunk_ms: ChunkMs = None,
     budget_rtf: BudgetRtf = None,
     budget_memory_mb: BudgetMemoryMb = None,
@@ -94,7 +96,7 @@ def serve_command(
         )
     logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger("asr.serving").setLevel(logging.INFO)
-    server = Server(load(model, precision=precision, chunk_ms=chunk_ms), settings)
+    server = Server(load(model, precision=precision, engine=engine, chunk_ms=chunk_ms), settings)
     serve_until_signal(server, lambda: _announce(server.url, settings.token))
 
 

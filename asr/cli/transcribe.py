@@ -20,6 +20,7 @@ from asr.cli.options import (
     BudgetMemoryMb,
     BudgetRtf,
     ChunkMs,
+    Engine,
     Model,
     Precision,
     Threads,
@@ -69,9 +70,10 @@ def transcribe_command(
         ),
     ],
     model: Model = None,
-    precision: Precision = "int8",
+    precision: Precision = None,
+    engine: Engine = None,
     chunk_ms: ChunkMs = None,
-    threads: Threads = 1,
+    threads: Threads = None,
     budget_rtf: BudgetRtf = None,
     budget_memory_mb: BudgetMemoryMb = None,
     budget_latency_ms: BudgetLatencyMs = None,
@@ -109,7 +111,7 @@ def transcribe_command(
             "states its own rate"
         )
     budget = make_budget(budget_rtf, budget_memory_mb, budget_latency_ms)
-    recognizer = load(model, precision=precision, chunk_ms=chunk_ms, threads=threads)
+    recognizer = load(model, precision=precision, engine=engine, chunk_ms=chunk_ms, threads=threads)
     block_s = _REALTIME_BLOCK_S if realtime else _BLOCK_S
     outcomes: list[_Outcome] = []
     for source in files:

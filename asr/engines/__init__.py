@@ -51,21 +51,28 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(bundle: Bundle, precision: str = "int8", threads: int = 1) -> Engine:
-    """Open the graphs of a bundle in the engine that they were made for.
+def open_engine(
+    bundle: Bundle, precision: str | None = None, threads: int = 1, engine: str | None = None
+) -> Engine:
+    """Open the graphs of a bundle in the engine that they were made for: those of
+    `Bundle.graphs(precision, engine)`.
 
     Raises:
-        BundleError: the bundle has no such precision, its engine is not here, or a graph can't be
+        BundleError: the bundle has no such graphs, their engine is not here, or one can't be
             loaded.
         AsrError: `threads` is below one.
     """
-    name = bundle.graphs(precision).engine
-    if name == "onnx":
+    graphs = bundle.graphs(precision, engine)
+    if graphs.engine in ("onnx", "ort"):
         from asr.engines.onnx import OnnxEngine  # here: onnxruntime costs 20 MB and 0.1 s
 
-        return OnnxEngine(bundle, precision, threads)
+        return OnnxEngine(bundle, graphs, threads)
+    if graphs.engine == "executorch":
+        from asr.engines.executorch import ExecutorchEngine  # here: it needs torch
+
+        return ExecutorchEngine(bundle, graphs, threads)
     raise BundleError(
-        f"{bundle.path}: its {precision} graphs are for the engine {name!r}, and earshot-asr "
-        f"{__version__} has only 'onnx'; use another precision, or a version that has it: "
-        f"pip install --upgrade 'earshot-asr[{name}]'"
+        f"{bundle.path}: its {graphs.precision} graphs are for the engine {graphs.engine!r}, and "
+        f"earshot-asr {__version__} has only 'onnx', 'ort' and 'executorch'; use another "
+        f"precision, or a version that has it: pip install --upgrade 'earshot-asr[{graphs.engine}]'"
     )

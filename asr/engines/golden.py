@@ -12,6 +12,7 @@ The joiner is given the golden encoder frames, not those just computed, so each 
 for its own errors only.
 """
 
+import io
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def _check(bundle: Bundle, precision: str, output: str, found: Floats, expected:
 def _read_golden(bundle: Bundle, precision: str) -> _Golden:
     path = bundle.path / bundle.golden.file
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(bundle.read(bundle.golden.file)), allow_pickle=False) as file:
             golden = _Golden(
                 file["features"],
                 file[f"encoder_out.{precision}"],

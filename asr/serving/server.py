@@ -18,6 +18,7 @@ from websockets.http11 import Request, Response
 from asr import __version__
 from asr.errors import AsrError, BudgetError
 from asr.memory import resident_mb
+from asr.profile import usable_cpus
 from asr.recognizer import Recognizer
 from asr.serving.capacity import Capacity, Footprint, Refused
 from asr.serving.connection import Connection
@@ -61,7 +62,7 @@ class Server:
         first server of a model on a machine measures what its streams cost, for a second."""
         self._recognizer = recognizer
         self._settings = settings
-        self.cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        self.cpus = usable_cpus()
         rtf = recognizer.calibrated_rtf(settings.budget)
         self.capacity = Capacity(
             rtf,

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,10 @@ def test_streaming_geometry() -> None:
 
 
 def test_no_bundle_there(tmp_path: Path) -> None:
-    assert "no such directory" in refusal(tmp_path / "nowhere")
+    assert "no such directory or zip" in refusal(tmp_path / "nowhere")
     assert "no bundle.json in it" in refusal(tmp_path)
     (tmp_path / "file").touch()
-    assert "expected the directory of a model bundle" in refusal(tmp_path / "file")
+    assert "neither the directory nor the whole zip of a model bundle" in refusal(tmp_path / "file")
     # As for a folder without access, Path.exists() raises then instead of answering.
     assert "can't be read: File name too long" in refusal(tmp_path / ("x" * 300))
 
@@ -59,7 +60,7 @@ def test_unreadable(bundle_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", refuse)  # chmod does not stop root
+    monkeypatch.setattr(Path, "open", refuse)  # chmod does not stop root
     assert "bundle.json: can't be read: Permission denied" in refusal(bundle_copy)
 
 
@@ -74,16 +75,16 @@ def test_manifest_that_is_no_object(bundle_copy: Path) -> None:
     assert "expected a JSON object" in refusal(bundle_copy)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
 def test_other_schema_version(bundle_copy: Path, version: object) -> None:
     edit_manifest(bundle_copy, lambda content: content.update(schema_version=version))
-    assert f"schema version {version!r}, but this version of asr reads 1" in refusal(bundle_copy)
+    assert f"schema version {version!r}, but this version of asr reads 2" in refusal(bundle_copy)
 
 
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda c: c.update(presicions={}), "unknown key 'presicions'; did you mean 'precisions'?"),
+        (lambda c: c.update(varaints={}), "unknown key 'varaints'; did you mean 'variants'?"),
         (lambda c: c.update(zzz=1), "unknown key 'zzz'; known: name, language,"),
         (
             lambda c: c["streaming"].update(chunk=8),
@@ -125,8 +126,20 @@ def test_other_schema_version(bundle_copy: Path, version: object) -> None:
             lambda c: c["golden"]["tolerance"].update(int8=1e-3),
             "tolerance.int8: expected an object",
         ),
-        (lambda c: c["precisions"]["int8"].pop("engine"), "missing key 'precisions.int8.engine'"),
-        (lambda c: c["precisions"]["int8"].update(joiner="x.onnx"), "names 'x.onnx', which is not"),
+        (lambda c: c["variants"][0].pop("engine"), "missing key 'variants.0.engine'"),
+        (lambda c: c["variants"][0].update(joiner="x.onnx"), "names 'x.onnx', which is not"),
+        (
+            lambda c: c["variants"][0].update(precision=8),
+            "variants.0.precision: expected str, got 8",
+        ),
+        (
+            lambda c: c["variants"].append(c["variants"][0]),
+            "variants: int8 for onnx is there twice",
+        ),
+        (lambda c: c["variants"].clear(), "variants: expected a list of them, got []"),
+        (lambda c: c.update(variants={}), "variants: expected a list of them, got {}"),
+        (lambda c: c["files"]["tokens.txt"].update(bytes=-1), "tokens.txt.bytes: expected 0 to"),
+        (lambda c: c["files"]["tokens.txt"].update(bytes=2**40), "tokens.txt.bytes: expected 0 to"),
         (lambda c: c.update(tokens="words.txt"), "tokens names 'words.txt', which is not listed"),
     ],
 )
@@ -173,9 +186,38 @@ def test_swapped_files_are_noticed(bundle_copy: Path) -> None:
     assert "onnx: " in refusal(bundle_copy)
 
 
-def test_missing_precision(tiny_bundle: Path) -> None:
+def test_a_link_is_refused(bundle_copy: Path) -> None:
+    (bundle_copy / "tokens.txt").rename(bundle_copy.parent / "elsewhere")
+    (bundle_copy / "tokens.txt").symlink_to(bundle_copy.parent / "elsewhere")
+    assert "tokens.txt: a symbolic link" in refusal(bundle_copy)
+
+
+def test_what_is_read_later_is_checked_again(bundle_copy: Path) -> None:
+    bundle = open_bundle(bundle_copy)
+    (bundle_copy / "tokens.txt").write_bytes(bundle.read("tokens.txt").swapcase())
+    with pytest.raises(BundleError, match=r"tokens\.txt: its content was changed"):
+        bundle.read_tokens()
+
+
+def test_missing_variants(tiny_bundle: Path) -> None:
     with pytest.raises(BundleError, match="no precision 'fp32'; it has int8"):
         open_bundle(tiny_bundle).graphs("fp32")
+    with pytest.raises(BundleError, match=r"no int8 graphs for the engine 'ort'; .* for onnx"):
+        open_bundle(tiny_bundle).graphs("int8", "ort")
+
+
+def test_the_variant_that_loads_fastest_is_the_default(tiny_bundle: Path) -> None:
+    bundle = open_bundle(tiny_bundle)
+    (int8,) = bundle.variants
+    ort, later = replace(int8, engine="ort"), replace(int8, engine="executorch")
+    fp32 = replace(int8, precision="fp32")
+    many = replace(bundle, variants=(later, int8, ort, fp32))
+    assert many.graphs() == ort
+    assert many.graphs("int8", "onnx") == int8
+    assert many.graphs("fp32") == fp32
+    assert many.precisions == ("int8", "fp32")
+    assert replace(bundle, variants=(later, int8)).graphs() == int8
+    assert replace(bundle, variants=(later,)).graphs() == later
 
 
 @pytest.mark.parametrize(
@@ -194,6 +236,6 @@ def test_wrong_token_table(bundle_copy: Path, table: str, message: str) -> None:
 
 
 def test_no_builtin_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("asr.bundle.resources.files", lambda _: tmp_path)
+    monkeypatch.setattr("asr.bundle._MODELS", tmp_path)
     with pytest.raises(BundleError, match="the built-in model is not at"):
         builtin_bundle_path()

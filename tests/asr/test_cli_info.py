@@ -2,24 +2,52 @@
 
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
+import asr
 from asr import __version__
 from asr.cli import app
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def info(*arguments: object) -> str:
+    done = CliRunner().invoke(app, ["info", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
 def test_info_describes_the_model(tiny_bundle: Path) -> None:
-    done = CliRunner().invoke(app, ["info", "--model", str(tiny_bundle)])
-    assert done.exit_code == 0
-    for text in ("tiny (en)", "0.01 M", "2 layers of 4", "12 tokens", "int8 0.0 MB", "320 ms"):
-        assert text in done.stdout
-    assert "dev: 0.5" in done.stdout, "the model card is missing"
-    assert "self-test" not in done.stdout
+    output = info("--model", tiny_bundle)
+    for text in ("tiny (en)", "0.01 M", "2 layers of 4", "12 tokens", "320 ms"):
+        assert text in output
+    assert "int8 for onnx, 0.0 MB" in output
+    assert "dev: 0.5" in output, "the model card is missing"
+
+
+def test_info_tells_what_this_machine_has_found_out(tiny_bundle: Path) -> None:
+    assert "self-test   not run here yet" in info("--model", tiny_bundle)
+    recognizer = asr.load(tiny_bundle)
+    output = info("--model", tiny_bundle)
+    assert "self-test   passed: max error of the encoder" in output
+    assert "first load  " in output
+    assert "a stream    not measured here yet" in output
+    recognizer.stream(asr.Budget(rtf=1000))
+    assert "a stream    RTF 0." in info("--model", tiny_bundle)
 
 
 def test_verify_runs_the_self_test(tiny_bundle: Path) -> None:
-    done = CliRunner().invoke(app, ["info", "--model", str(tiny_bundle), "--verify"])
-    assert "self-test     int8 passed" in done.stdout
+    assert "self-test   passed" in info("--model", tiny_bundle, "--verify")
+
+
+def test_an_engine_that_the_model_has_not(tiny_bundle: Path) -> None:
+    done = CliRunner().invoke(app, ["info", "--model", str(tiny_bundle), "--engine", "ort"])
+    assert done.exit_code == 2
+    assert "no int8 graphs for the engine 'ort'; it has them for onnx" in done.stderr
 
 
 def test_a_bad_model_exits_with_2(tmp_path: Path) -> None:

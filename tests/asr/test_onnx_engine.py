@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import asr
-from asr.bundle import Bundle, open_bundle
+from asr.bundle import Bundle, file_entry, open_bundle
 from asr.engines import Engine, open_engine
 from asr.engines.golden import verify_golden
 from asr.errors import AsrError, BundleError
@@ -122,7 +122,7 @@ def test_graphs_for_another_engine_are_named(bundle: Bundle) -> None:
     graphs = replace(bundle.graphs("int8"), engine="executorch")
     message = r"the engine 'executorch'.*--upgrade 'earshot-asr\[executorch\]'"
     with pytest.raises(BundleError, match=message):
-        open_engine(replace(bundle, precisions={"int8": graphs}))
+        open_engine(replace(bundle, variants=(graphs,)))
 
 
 def test_a_graph_that_does_not_load_is_named(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -220,18 +220,22 @@ def test_the_self_test_fails_on_a_miscomputing_machine(
 def test_a_golden_file_that_does_not_fit_is_named(
     bundle: Bundle, engine: Engine, tmp_path: Path
 ) -> None:
-    moved = replace(bundle, path=tmp_path)
     golden = tmp_path / "golden.npz"
+
+    def verify() -> None:
+        files = {**bundle.files, "golden.npz": file_entry(golden)}
+        verify_golden(replace(bundle, path=tmp_path, files=files), engine, "int8")
+
     golden.write_bytes(b"nothing")
     with pytest.raises(BundleError, match=r"golden\.npz: can't be used"):
-        verify_golden(moved, engine, "int8")
+        verify()
     with golden.open("wb") as file:
         np.save(file, features(67))
     with pytest.raises(BundleError, match=r"golden\.npz: can't be used"):
-        verify_golden(moved, engine, "int8")
+        verify()
     np.savez(golden, features=features(67))
     with pytest.raises(BundleError, match=r"golden\.npz: can't be used"):
-        verify_golden(moved, engine, "int8")
+        verify()
     expected = {
         "encoder_out.int8": np.zeros((16, JOINER_DIM), np.float32),
         "contexts": np.zeros((16, 2), np.int64),
@@ -239,13 +243,13 @@ def test_a_golden_file_that_does_not_fit_is_named(
     }
     np.savez(golden, features=features(67), **expected | {"contexts": np.zeros((3, 2), np.int64)})
     with pytest.raises(BundleError, match=r"contexts of shape \(3, 2\), int64; expected \(16, 2\)"):
-        verify_golden(moved, engine, "int8")
+        verify()
     np.savez(golden, features=features(20), **expected)
     with pytest.raises(BundleError, match=r"features of shape \(20, 80\)"):
-        verify_golden(moved, engine, "int8")
+        verify()
     np.savez(golden, features=features(35), **expected)
     with pytest.raises(BundleError, match=r"shape \(8, 16\), expected \(16, 16\)"):
-        verify_golden(moved, engine, "int8")
+        verify()
 
 
 def test_memory_is_given_back_and_nothing_else_changes() -> None:
@@ -260,7 +264,8 @@ from asr.memory import resident_mb, trim_heap
 engine = open_engine(open_bundle(builtin_bundle_path()))
 features = np.random.default_rng(5).standard_normal((4 * 256 + 3, 80)).astype(np.float32)
 first, state = engine.encode(features[:35], engine.initial_state())
-expected, _ = engine.encode(features, state)
+for _ in range(2):  # the first of a length only learns what it needs
+    expected, _ = engine.encode(features, state)
 before = resident_mb()
 engine.release_memory()
 trim_heap()

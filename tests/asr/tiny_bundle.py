@@ -58,7 +58,7 @@ def write_manifest(path: Path) -> None:
         name="tiny",
         language="en",
         model=ModelConfig(LAYERS, DIM, KERNEL, JOINER_DIM, 2, len(PIECES), 12_345),
-        precisions={"int8": GraphFiles("onnx", *(f"{graph}.int8.onnx" for graph in GRAPHS))},
+        variants=(GraphFiles("onnx", "int8", *(f"{graph}.int8.onnx" for graph in GRAPHS)),),
         files=files,
         golden=Golden("golden.npz", {"int8": GoldenErrors(1e-4, 1e-4)}),
         card={"wer": {"dev": 0.5}},
