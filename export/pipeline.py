@@ -10,12 +10,20 @@ from typing import Any
 
 from asr.bundle import Bundle, StreamingConfig
 from asr.errors import ExportError
-from asr.evaluation.evaluate import EvaluationReport
 from asr.evaluation.manifest import Manifest, read_manifest
 from export.bundle import BundleContents, check_destination, write_bundle
-from export.onnx import Graphs, export_graphs
+from export.fused import export_graphs
+from export.onnx import Graphs
+from export.plain import plain_graphs, quantize_plainly
 from export.quantize import quantize
-from export.verify import verify_interface, verify_parity, verify_words
+from export.verify import (
+    MAX_WER_DELTA,
+    describe_words,
+    recognize_in_each,
+    verify_interface,
+    verify_parity,
+    verify_words,
+)
 from training.checkpoint import load_model
 
 
@@ -24,65 +32,101 @@ class ExportOptions:
     """What to export, and how far to check it."""
 
     checkpoint: Path  # folder of a trained model, or its weights file
-    out: Path  # directory of the bundle
-    precisions: Sequence[str] = ("int8",)  # "int8", "fp32" or both
+    out: Path  # directory of the bundle, or its .zip
+    precisions: Sequence[str] = ("int8",)  # of `export.fused.PRECISIONS`, the preferred one first
     name: str = "en"
     card: Path | None = None  # JSON object: the model card
     manifest: Path | None = None  # recordings whose words are compared between precisions
     limit: int | None = None  # rows of the manifest
+    max_wer_delta: float = MAX_WER_DELTA  # points of WER that a precision may lose there
     overwrite: bool = False  # replace a bundle at `out`
+    engines: Sequence[str] = ("onnx",)  # formats of the graphs: of `export.bundle.ENGINES`
+    plain: bool = False  # the baseline of `export.plain` instead
 
 
 def export_bundle(options: ExportOptions, report: Callable[[str], None]) -> Bundle:
     """Export a model, verify the graphs, write the bundle; tell `report` about each step.
 
     Raises:
-        ExportError: the checkpoint can't be used, a graph differs from the model, int8 costs too
-            many words, or the bundle can't be written.
+        ExportError: the checkpoint can't be used, a graph differs from the model, a precision costs
+            too many words, or the bundle can't be written.
         ManifestError: the manifest can't be read.
     """
     check_destination(options.out, options.overwrite)
     card = _read_card(options.card)
     manifest = read_manifest(options.manifest, limit=options.limit) if options.manifest else None
-    contents = verified_contents(options.checkpoint, options.name, report)
+    contents = verified_contents(
+        options.checkpoint, options.name, report, options.precisions, options.plain
+    )
     checks = dict(contents.card["export"])
     if manifest:
-        reports = _compare_words(contents, manifest)
-        checks["wer"] = {precision: found.errors.rate for precision, found in reports.items()}
-        checks["wer_utterances"] = len(reports["int8"].scores)
-        for precision, found in reports.items():
-            report(f"{precision}: WER {found.errors.rate:.2%} of {found.errors.words} words")
+        checks |= _check_words(contents, manifest, options.max_wer_delta, report)
     contents = contents.with_precisions(options.precisions)
-    contents = replace(contents, card={**card, "export": checks})
+    contents = replace(contents, card={**card, "export": checks}, engines=options.engines)
     return write_bundle(options.out, contents, options.overwrite)
 
 
-def verified_contents(checkpoint: Path, name: str, report: Callable[[str], None]) -> BundleContents:
-    """Export a model in float and in int8; the card says how the graphs were checked.
+def verified_contents(
+    checkpoint: Path,
+    name: str,
+    report: Callable[[str], None],
+    precisions: Sequence[str] = ("int8",),
+    plain: bool = False,
+) -> BundleContents:
+    """Export a model in these precisions, and in float; the card says how they were checked.
 
-    Raises ExportError: the checkpoint can't be used, or a graph differs from the model.
+    Raises ExportError: the checkpoint can't be used, a graph differs from the model, or a layer
+    that was to be quantized was not.
     """
     model, tokens = load_model(checkpoint)
     streaming = StreamingConfig()
     report(f"exporting {checkpoint} to ONNX")
-    exact = export_graphs(model, streaming)
+    exact = plain_graphs(model, streaming) if plain else export_graphs(model, streaming)
     verify_interface(exact, model.config, streaming)
     parity = verify_parity(model, exact, streaming)
     report(
         "float graphs equal the model: "
         + ", ".join(f"{name} within {error:.1e}" for name, error in asdict(parity).items())
     )
-    quantized = quantize(exact)
-    verify_interface(quantized, model.config, streaming)
-    report(f"quantized to int8: {_megabytes(exact):.1f} MB became {_megabytes(quantized):.1f} MB")
-    graphs = {"int8": quantized, "fp32": exact}
+    graphs = {}
+    for precision in precisions:
+        if precision == "fp32":
+            continue
+        if plain and precision != "int8":
+            raise ExportError(f"the plain graphs have no precision {precision!r}; expected 'int8'")
+        quantized = quantize_plainly(exact) if plain else quantize(model, streaming, precision)
+        verify_interface(quantized, model.config, streaming)
+        sizes = f"{_megabytes(exact):.1f} MB became {_megabytes(quantized):.1f} MB"
+        report(f"quantized to {precision}: {sizes}")
+        graphs[precision] = quantized
     checks = {"max_abs_error": asdict(parity), "versions": _versions()}
-    return BundleContents(name, model, tokens, graphs, streaming, {"export": checks})
+    return BundleContents(
+        name,
+        model,
+        tokens,
+        graphs={**graphs, "fp32": exact},
+        streaming=streaming,
+        card={"export": checks},
+    )
 
 
-def _compare_words(contents: BundleContents, manifest: Manifest) -> dict[str, EvaluationReport]:
+def _check_words(
+    contents: BundleContents,
+    manifest: Manifest,
+    max_wer_delta: float,
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    """Recognise the manifest in each precision; return what the model card says about it."""
     with tempfile.TemporaryDirectory() as folder:
-        return verify_words(write_bundle(Path(folder, "bundle"), contents).path, manifest)
+        bundle = write_bundle(Path(folder, "bundle"), contents)
+        reports = recognize_in_each(bundle, manifest)
+    for precision, found in reports.items():
+        report(f"{precision}: {describe_words(found.errors)}")
+    verify_words({name: found.errors for name, found in reports.items()}, max_wer_delta)
+    return {
+        "wer": {precision: found.errors.rate for precision, found in reports.items()},
+        "wer_utterances": len(reports["fp32"].scores),
+    }
 
 
 def _read_card(path: Path | None) -> dict[str, Any]:

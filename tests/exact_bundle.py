@@ -4,7 +4,7 @@ from pathlib import Path
 
 from asr.bundle import Bundle, StreamingConfig
 from export.bundle import BundleContents, write_bundle
-from export.onnx import export_graphs
+from export.fused import export_graphs
 from training.model import Transducer
 
 CHECKPOINT = Path("data/model")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from export.release.measurement import Reports
-from export.verify import MAX_WER_LOSS, costs_too_many_words
+from export.verify import MAX_WER_DELTA, costs_too_many_words
 
 
 def objections(card: Mapping[str, Any], reports: Mapping[str, Reports]) -> list[str]:
@@ -19,8 +19,8 @@ def objections(card: Mapping[str, Any], reports: Mapping[str, Reports]) -> list[
                 "not the same recordings"
             )
     for name, report in quantized.items():
-        if costs_too_many_words(exact[name].errors, report.errors):
-            found.append(f"{name}: int8 costs more than {MAX_WER_LOSS:.1%}")
+        if costs_too_many_words(exact[name].errors, report.errors, MAX_WER_DELTA):
+            found.append(f"{name}: int8 costs more than {MAX_WER_DELTA:g} points of WER")
     shared = [name for name in before if name in quantized]
     if shared:
         new = _mean([quantized[name].errors.rate for name in shared])

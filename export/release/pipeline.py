@@ -15,10 +15,12 @@ from rich.console import Console
 
 from asr.bundle import Bundle, open_bundle
 from asr.errors import ExportError
+from asr.evaluation.corpora import read_corpora
 from asr.evaluation.evaluate import EvaluationReport
-from asr.evaluation.manifest import Manifest, read_manifests
+from asr.evaluation.manifest import Manifest, read_manifest
 from asr.recognizer import Recognizer, load
 from export.bundle import write_bundle
+from export.golden_vectors.model import read_recordings, write_model_vectors
 from export.pipeline import verified_contents
 from export.release.curve import Point, extended, picture, read_curve, write_curve
 from export.release.documents import (
@@ -37,6 +39,7 @@ from training.recipe import Recipe, load_recipe
 
 BUNDLE, WEIGHTS = "asr/models/en", "data/model"
 CURVE, PICTURE = "data/learning_curve.jsonl", "data/learning_curve.svg"
+GOLDEN = "data/golden/model"
 SAMPLES = "data/samples"
 
 
@@ -86,6 +89,8 @@ def release(options: ReleaseOptions, console: Console) -> None:
             staging / BUNDLE, replace(contents.with_precisions(["int8"]), card=card)
         )
         _check_same_graphs(bundle, measured)
+        speech = read_recordings(read_manifest(root / SAMPLES / "manifest.jsonl"))
+        write_model_vectors(staging / GOLDEN, bundle, measured, *speech)
         write_curve(staging / CURVE, curve)
         (staging / PICTURE).write_text(picture(curve, list(card["wer"])), encoding="utf-8")
         documents = _write_documents(staging, root, card, curve, _demo(recognizer, root))
@@ -93,9 +98,12 @@ def release(options: ReleaseOptions, console: Console) -> None:
             report(f"a rehearsal with --limit {options.limit}: nothing was written")
             return
         put_all_in_place(
-            [BUNDLE, WEIGHTS, CURVE, PICTURE, *documents], staging, root, staging / "replaced"
+            [BUNDLE, WEIGHTS, GOLDEN, CURVE, PICTURE, *documents],
+            staging,
+            root,
+            staging / "replaced",
         )
-    report(f"released: {BUNDLE}, {WEIGHTS}, {CURVE}, {PICTURE}, {', '.join(documents)}")
+    report(f"released: {BUNDLE}, {WEIGHTS}, {GOLDEN}, {CURVE}, {PICTURE}, {', '.join(documents)}")
 
 
 def _development_sets(recipe: Recipe, data: Path, limit: int | None) -> dict[str, Manifest]:
@@ -104,7 +112,7 @@ def _development_sets(recipe: Recipe, data: Path, limit: int | None) -> dict[str
         paths = sorted(data.glob(dev.manifests))
         if not paths:
             raise ExportError(f"{data}: no manifest {dev.manifests}, of the set {dev.name}")
-        sets[dev.name] = read_manifests(paths, dev.split, limit)
+        sets[dev.name] = read_corpora(paths, dev.split, limit)
     return sets
 
 

@@ -1,15 +1,20 @@
 """A tiny model that emits varied tokens, exported once."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
+import asr
 from asr.bundle import Bundle, StreamingConfig
 from asr.features import compute_features
 from export.bundle import BundleContents, write_bundle
-from export.onnx import Graphs, export_graphs
+from export.fused import export_graphs
+from export.onnx import Graphs
+from export.plain import plain_graphs
 from export.quantize import quantize
 from training.checkpoint import load_model, save_model
 from training.model import ModelConfig, Transducer
@@ -88,8 +93,14 @@ def exact(model: Transducer) -> Graphs:
 
 
 @pytest.fixture(scope="session")
-def quantized(exact: Graphs) -> Graphs:
-    return quantize(exact)
+def quantized(model: Transducer) -> Graphs:
+    return quantize(model, STREAMING, "int8")
+
+
+@pytest.fixture(scope="session")
+def plain(model: Transducer) -> Graphs:
+    """The baseline's float graphs: torch takes seconds for them."""
+    return plain_graphs(model, STREAMING)
 
 
 @pytest.fixture(scope="session")
@@ -101,3 +112,18 @@ def contents(checkpoint: Path, exact: Graphs, quantized: Graphs) -> BundleConten
 @pytest.fixture(scope="session")
 def bundle(contents: BundleContents, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return write_bundle(tmp_path_factory.mktemp("bundles") / "tiny", contents)
+
+
+@pytest.fixture(scope="session")
+def manifest(bundle: asr.Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three recordings, whose texts are what the float model hears."""
+    folder = tmp_path_factory.mktemp("recordings")
+    rows = []
+    for seed in range(3):
+        audio = folder / f"{seed}.wav"
+        soundfile.write(audio, babble(4, seed), 16_000, subtype="FLOAT")
+        text = asr.load(bundle.path, precision="fp32").transcribe(audio).text
+        rows.append({"id": str(seed), "audio": audio.name, "duration": 4.0, "text": text})
+    path = folder / "manifest.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path

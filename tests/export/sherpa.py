@@ -15,10 +15,10 @@ CHUNK_SHIFT = STREAMING.subsampling_factor * STREAMING.chunk_frames
 
 
 def recognize_with_sherpa(
-    bundle: Bundle, precision: str, samples: np.ndarray
+    bundle: Bundle, precision: str, samples: np.ndarray, engine: str = "onnx"
 ) -> list[tuple[str, float]]:
     """Return the tokens that sherpa-onnx hears, a second of silence after the end included."""
-    graphs = bundle.graphs(precision)
+    graphs = bundle.graphs(precision, engine)
     recognizer = sherpa_onnx.OnlineRecognizer.from_transducer(
         tokens=str(bundle.path / bundle.tokens),
         encoder=str(bundle.path / graphs.encoder),

@@ -13,7 +13,9 @@ from asr.decoding.hypothesis import INITIAL_CONTEXT
 from asr.engines import open_engine
 from asr.engines.golden import verify_golden
 from asr.errors import ExportError
-from export.bundle import BundleContents, write_bundle
+from asr.evaluation.alignment import align
+from asr.evaluation.wer import WordErrors
+from export.bundle import ENGINES, BundleContents, write_bundle
 from tests.export.conftest import babble
 
 
@@ -67,6 +69,26 @@ def test_the_same_model_gives_the_same_bytes(
 ) -> None:
     again = write_bundle(tmp_path / "again", contents)
     assert again.files == bundle.files
+    zips = [write_bundle(tmp_path / name, contents).path for name in ("a.zip", "b.zip")]
+    assert zips[0].read_bytes() == zips[1].read_bytes()
+
+
+def test_every_variant_hears_the_same(contents: BundleContents, tmp_path: Path) -> None:
+    """In one file, for each engine; what the formats do to a graph is less than int8 does."""
+    both = write_bundle(tmp_path / "tiny.zip", replace(contents, engines=ENGINES))
+    variants = {(graphs.precision, graphs.engine) for graphs in both.variants}
+    assert variants == {(p, engine) for p in ("int8", "fp32") for engine in ("onnx", "ort")}
+    assert both.graphs("int8").engine == "ort"
+    for precision in both.precisions:
+        heard = []
+        for engine in ENGINES:
+            stream = asr.load(both.path, precision=precision, engine=engine).stream()
+            stream.accept(babble(4, seed=2))
+            heard.append([token.piece for token in stream.finish().result.tokens])
+        assert heard[0], "the comparison is empty"
+        assert WordErrors.of(align(*heard)).errors <= 0.2 * len(heard[0])
+        if precision == "fp32":
+            assert heard[0] == heard[1]
 
 
 def test_an_existing_bundle_is_kept_unless_told(contents: BundleContents, tmp_path: Path) -> None:
@@ -82,6 +104,21 @@ def test_an_existing_bundle_is_kept_unless_told(contents: BundleContents, tmp_pa
     assert set(golden) == {"features", "contexts", *outputs}
     assert not (out / "encoder.fp32.onnx").exists()
     assert list(tmp_path.iterdir()) == [out], "something temporary was left"
+
+
+def test_a_zip_is_kept_unless_told_and_replaced_only_by_its_like(
+    contents: BundleContents, tmp_path: Path
+) -> None:
+    out, small = tmp_path / "tiny.zip", contents.with_precisions(["int8"])
+    write_bundle(out, contents)
+    with pytest.raises(ExportError, match="--overwrite"):
+        write_bundle(out, small)
+    assert write_bundle(out, small, overwrite=True).precisions == ("int8",)
+    assert list(tmp_path.iterdir()) == [out], "something temporary was left"
+    out.write_bytes(b"years of work")
+    with pytest.raises(ExportError, match="not a model bundle"):
+        write_bundle(out, contents, overwrite=True)
+    assert out.read_bytes() == b"years of work"
 
 
 def test_what_is_not_a_bundle_is_never_overwritten(

@@ -10,8 +10,11 @@ import pytest
 import torch
 from onnx import ModelProto, numpy_helper
 
+from asr.bundle import MAX_CHUNK_FRAMES
 from asr.errors import ExportError
-from export.onnx import MAX_CHUNK_FRAMES, Graphs, export_graphs
+from export.fused import export_graphs
+from export.onnx import Graphs
+from export.plain import plain_graphs
 from export.verify import MAX_ERROR, verify_interface, verify_parity
 from tests.export.conftest import STREAMING
 from training.model import Transducer, initial_state
@@ -38,7 +41,7 @@ def test_the_graphs_keep_the_contract(exact: Graphs, quantized: Graphs, model: T
         "processed_frames",
     ]
     for _, graph in exact.items():
-        onnx.checker.check_model(graph, full_check=True)
+        onnx.checker.check_model(graph)
 
 
 @pytest.mark.parametrize("part", ["name", "metadata", "opset", "ir"])
@@ -88,7 +91,7 @@ def test_a_chunk_beyond_the_tables_is_an_error_and_not_wrong(
 ) -> None:
     features = torch.randn(1, 4 * (MAX_CHUNK_FRAMES + 1) + 3, 80)
     state = initial_state(model.config, 1, STREAMING.left_context_frames)
-    with pytest.raises(Exception, match="broadcast"):
+    with pytest.raises(Exception, match="RotaryEmbedding"):
         open_session(exact.encoder).run(None, feeds(features, state))
 
 
@@ -113,30 +116,45 @@ def test_joined_log_probabilities_are_finite_and_normalised(
 ) -> None:
     """However sure the blank is: beam search adds these numbers up."""
     joiner = copy.deepcopy(exact.joiner)
-    bias = next(tensor for tensor in joiner.graph.initializer if tensor.name.endswith("blank.bias"))
-    for value in (-500.0, 500.0):
-        bias.CopyFrom(numpy_helper.from_array(np.array([value], np.float32), bias.name))
+    bias = next(tensor for tensor in joiner.graph.initializer if tensor.name == "joiner.bias")
+    values = numpy_helper.to_array(bias).copy()
+    for values[0] in (-500.0, 500.0):  # the blank's
+        bias.CopyFrom(numpy_helper.from_array(values, bias.name))
         frame = np.random.default_rng(0).standard_normal((3, 256)).astype(np.float32)
         (scores,) = open_session(joiner).run(None, {"encoder_out": frame, "predictor_out": frame})
         assert np.isfinite(scores).all()
         np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, atol=1e-4)
 
 
-def test_the_encoder_has_no_wasted_nodes(exact: Graphs, model: Transducer) -> None:
-    """Every node costs microseconds in each call; without the graph passes there are more."""
-    nodes = [node.op_type for node in exact.encoder.graph.node]
-    assert len(nodes) <= 56 + 80 * model.config.layers
+def test_the_encoder_has_few_nodes(quantized: Graphs, model: Transducer) -> None:
+    """Every node costs microseconds in each call."""
+    nodes = [node.op_type for node in quantized.encoder.graph.node]
+    assert len(nodes) <= 52 + 34 * model.config.layers
     assert not {"Identity", "Constant", "Where", "If", "Loop"} & set(nodes)
-    weights = {tensor.name: tensor for tensor in exact.encoder.graph.initializer}
-    ranks = [len(weights[n.input[1]].dims) for n in exact.encoder.graph.node if n.op_type == "Conv"]
-    assert set(ranks) == {4}, "a convolution over time is left as it was"
-    largest = STREAMING.left_context_frames + MAX_CHUNK_FRAMES
-    assert sum(tensor.dims[0] == largest for tensor in weights.values() if tensor.dims) == 2
+
+
+def test_the_baseline_equals_the_model(plain: Graphs, model: Transducer) -> None:
+    verify_interface(plain, model.config, STREAMING)
+    parity = verify_parity(model, plain, STREAMING)
+    assert max(parity.encoder, parity.predictor, parity.joiner) <= MAX_ERROR / 10
+
+
+def test_onnxruntime_needs_to_optimise_nothing(exact: Graphs, model: Transducer) -> None:
+    """What it could fuse is fused already, so a device that skips that is as good."""
+    state = initial_state(model.config, 1, STREAMING.left_context_frames)
+    fed = feeds(torch.randn(1, 35, 80), state)
+    found = open_session(exact.encoder).run(None, fed)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    bare = ort.InferenceSession(exact.encoder.SerializeToString(), options).run(None, fed)
+    for one, other in zip(found, bare, strict=True):
+        np.testing.assert_allclose(one, other, atol=MAX_ERROR)
 
 
 def test_a_model_in_training_mode_is_not_exported(model: Transducer) -> None:
-    with pytest.raises(ExportError, match="training mode"):
-        export_graphs(copy.deepcopy(model).train(), STREAMING)
+    for export in (export_graphs, plain_graphs):
+        with pytest.raises(ExportError, match="training mode"):
+            export(copy.deepcopy(model).train(), STREAMING)
 
 
 def open_session(graph: ModelProto) -> ort.InferenceSession:
