@@ -17,7 +17,8 @@ from torch import Tensor
 
 from asr.errors import AsrError
 from asr.evaluation.wer import WordErrors
-from training.checkpoint import put_in_place, save_model, write_whole
+from asr.whole_files import put_in_place, write_whole
+from training.checkpoint import save_model
 from training.task import Task
 from training.transducer_task import TransducerTask
 
@@ -189,12 +190,9 @@ class WordErrorValidation(lightning.Callback):
         task.hypotheses = {}
         rates = {}
         for name, references in self.references.items():
-            errors = sum(
-                (
-                    WordErrors.between(text, hypotheses.get(key, ""))
-                    for key, text in references.items()
-                ),
-                start=WordErrors(),
+            errors = WordErrors.total(
+                WordErrors.between(text, hypotheses.get(key, ""))
+                for key, text in references.items()
             )
             rates[name] = errors.rate
             task.log(f"wer/{name}", errors.rate, prog_bar=True, rank_zero_only=True)

@@ -1,38 +1,30 @@
-"""`asr bench`: what a model does on this machine."""
+"""`asr bench`: what a model does on this machine, or on a device."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import asr
-from asr.calibration import usable_cpus
 from asr.cli.options import (
-    EXIT_INTERRUPTED,
     BudgetRtf,
     ChunkMs,
+    Engine,
     Model,
     Precision,
+    Threads,
     check_destination,
 )
-from asr.cli.signals import stop_on_signals
-from asr.errors import AsrError, BudgetError
+from asr.errors import AsrError
+from asr.profile import usable_cpus
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-    from asr.evaluation.live_run import LiveRun
-    from asr.evaluation.stress import Progress, StressReport
+    from asr.evaluation.stress import StressPlan
+    from asr.recognizer import Recognizer
 
 _SAMPLES = Path("data/samples/manifest.jsonl")  # in the repository; the package is without them
-_PLOT_FORMATS = (".png", ".svg", ".pdf")
 _HOGS_PER_CPU = 2  # see asr/evaluation/stress.py
-
-_EXIT_BROKEN = 1
 
 
 def bench_command(
@@ -40,22 +32,73 @@ def bench_command(
         list[Path] | None,
         typer.Argument(
             metavar="[MANIFEST.jsonl or FILE]...",
-            help="What to play, in a loop; default: the samples of the repository.",
+            help="What to recognise; default: the samples of the repository.",
         ),
     ] = None,
+    repeat: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Passes over the recordings.")
+    ] = 3,
+    warmup: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Passes before them that don't count.")
+    ] = 1,
+    cooldown: Annotated[
+        float, typer.Option(min=0, metavar="S", help="Rest before each pass.")
+    ] = 0.0,
+    growth_minutes: Annotated[
+        float,
+        typer.Option(min=0, metavar="MIN", help="Audio of one stream whose memory is watched."),
+    ] = 5.0,
+    per_op: Annotated[
+        bool, typer.Option("--per-op", help="Also: what each operator of the networks takes.")
+    ] = False,
+    sustained: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            metavar="MIN",
+            help="Instead: recognise for so many minutes, and look every second.",
+        ),
+    ] = None,
+    matrix: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.yaml",
+            help="Instead: variants side by side; asr/evaluation/matrix_file.py has an example.",
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.md", help="With --matrix: renew the table in this file."),
+    ] = None,
+    adb: Annotated[
+        str | None,
+        typer.Option(metavar="SERIAL", help="Run on this Android device (adb devices)."),
+    ] = None,
+    ssh: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Run on this Linux machine.")
+    ] = None,
+    ssh_options: Annotated[
+        str, typer.Option(metavar="OPTIONS", help='For ssh, such as "-p 2222 -i KEY".')
+    ] = "",
+    device_python: Annotated[
+        str,
+        typer.Option(metavar="PYTHON", help="Of the device, with the dependencies of earshot-asr."),
+    ] = "python3",
     stress: Annotated[
         bool,
-        typer.Option("--stress", help="Hold a budget in real time, beside processes that compute."),
+        typer.Option(
+            "--stress", help="Instead: hold a budget in real time, beside processes that compute."
+        ),
     ] = False,
     seconds: Annotated[
-        float, typer.Option(min=1, metavar="S", help="Length of the run with the budget.")
+        float, typer.Option(min=1, metavar="S", help="Stress: length of the run with the budget.")
     ] = 180,
     probe_seconds: Annotated[
         float,
         typer.Option(
             min=0.1,
             metavar="S",
-            help="How long each operating point runs before it, without a budget.",
+            help="Stress: how long each operating point runs before it, without a budget.",
         ),
     ] = 30,
     budget_rtf: BudgetRtf = None,
@@ -69,68 +112,154 @@ def bench_command(
     ] = None,
     hogs: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Processes that compute; default: two per CPU."),
+        typer.Option(
+            min=0, metavar="N", help="Stress: processes that compute; default: two per CPU."
+        ),
     ] = None,
     model: Model = None,
-    precision: Precision = "int8",
+    precision: Precision = None,
+    engine: Engine = None,
     chunk_ms: ChunkMs = None,
+    threads: Threads = None,
     report: Annotated[
         Path | None,
         typer.Option(metavar="OUT.json", help="Write all figures to this JSON file."),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="OUT.png", help="Draw RTF, operating point and queue over time."),
+        typer.Option(
+            metavar="OUT.png", help="Stress: draw RTF, operating point and queue over time."
+        ),
     ] = None,
 ) -> None:
     """Measure what a model does on this machine.
 
+    Accuracy, sizes, real-time factor, stages, latency, stability of partials, loading, memory and
+    energy; a figure that can't be had here says why. Medians over the passes, with quartiles.
+    Ctrl-C ends it early: what was measured is reported, marked as incomplete.
+
     --stress plays recordings in real time beside processes that keep the CPUs busy: first to each
     operating point without a budget, then to a stream with one. Exit code 0: nothing was lost and
     the last minute was within the budget; 1: that was not so; 2: the budget is refused, because no
-    operating point can hold it. Ctrl-C ends it early: what was measured is reported, marked as
-    incomplete.
+    operating point can hold it.
     """
-    if not stress:
-        raise AsrError("nothing to measure was named; expected --stress: a budget under load")
-    if budget_rtf is not None and budget_factor is not None:
-        raise AsrError("both --budget-rtf and --budget-factor; expected one of them")
-    # Imported here, as everything heavy below, so that the other commands start fast.
-    from rich.console import Console
-
-    from asr.evaluation.envelope import describe_run, write_result
-    from asr.evaluation.playback import read_recordings
-    from asr.evaluation.stress import BUDGET_FACTOR, StressPlan, run_stress
-
-    plan = StressPlan(
-        seconds=seconds,
-        probe_s=probe_seconds,
-        hogs=_HOGS_PER_CPU * usable_cpus() if hogs is None else hogs,
-        budget_rtf=budget_rtf,
-        budget_factor=BUDGET_FACTOR if budget_factor is None else budget_factor,
-    )
+    modes = {"--stress": stress, "--sustained": sustained, "--matrix": matrix, "--per-op": per_op}
+    chosen = [option for option, value in modes.items() if value]
+    if len(chosen) > 1:
+        raise AsrError(f"{' and '.join(chosen)}: each is a run of its own; choose one")
+    on_device = [option for option, value in {"--adb": adb, "--ssh": ssh}.items() if value]
+    if len(on_device) > 1 or (on_device and (stress or matrix)):
+        refused = "--adb" if len(on_device) > 1 else chosen[0]
+        raise AsrError(f"{refused} and {on_device[-1]} don't go together; choose one")
+    if table is not None and matrix is None:
+        raise AsrError("--table is written by --matrix only; name a FILE.yaml")
     if report is not None:
         check_destination("--report", report)
-    if plot is not None:
-        _check_plot(plot)
-    sources = sources or [_samples()]
-    recordings = read_recordings(sources)
-    recognizer = asr.load(model, precision=precision, chunk_ms=chunk_ms)
-    envelope = describe_run(recognizer)
-    console = Console(stderr=True)
-    with stop_on_signals() as stopped, _progress(console) as watch:
-        result = run_stress(recognizer, recordings, plan, watch=watch, stopped=stopped)
-    for lines in [_ladder(result), *_run_facts(result)]:
-        Console().print(lines, highlight=False, soft_wrap=isinstance(lines, str))
-    if report is not None:
-        write_result(report, result.to_dict(envelope, [str(source) for source in sources]))
-    if plot is not None and result.governed is not None:
-        from asr.evaluation.stress_plot import write_plot
 
-        write_plot(result, plot)
-    elif plot is not None:
-        console.print(f"no {plot}: the run with the budget did not begin", soft_wrap=True)
-    _conclude(result, console)
+    # Imported here, as everything heavy below, so that the other commands start fast.
+    if matrix is not None:
+        from asr.cli.bench_view import matrix_bench
+
+        return matrix_bench(matrix, sources, _samples, report, table)
+    variant = _Variant(model, precision, engine, chunk_ms, threads or 1)
+    if stress:
+        if budget_rtf is not None and budget_factor is not None:
+            raise AsrError("both --budget-rtf and --budget-factor; expected one of them")
+        from asr.evaluation.stress import BUDGET_FACTOR, StressPlan
+
+        stress_plan = StressPlan(
+            seconds=seconds,
+            probe_s=probe_seconds,
+            hogs=_HOGS_PER_CPU * usable_cpus() if hogs is None else hogs,
+            budget_rtf=budget_rtf,
+            budget_factor=BUDGET_FACTOR if budget_factor is None else budget_factor,
+        )
+        return _stress(sources or [_samples()], stress_plan, variant, report, plot)
+    from asr.cli.bench_view import Device, device_bench, plain_bench, sustained_bench
+    from asr.evaluation.playback import read_recordings
+
+    named = sources or [_samples()]
+    recordings = read_recordings(named, one_rate=False)
+    if adb or ssh:
+        device = Device(adb, ssh, ssh_options, device_python)
+        options = _options(
+            repeat=repeat,
+            warmup=warmup,
+            cooldown=cooldown,
+            growth_minutes=growth_minutes,
+            per_op=per_op,
+            sustained=sustained,
+        )
+        return device_bench(device, model, recordings, [*variant.options(), *options], report)
+    from asr.evaluation.bench_rows import BenchSettings
+    from asr.evaluation.benchmark import BenchPlan
+
+    plan = BenchPlan(repeat, warmup, cooldown)
+    settings = BenchSettings(threads=variant.threads, growth_s=60 * growth_minutes)
+    recognizer = variant.load()
+    if sustained is not None:
+        return sustained_bench(
+            recognizer, recordings, named, 60 * sustained, variant.threads, report
+        )
+    plain_bench(recognizer, recordings, named, plan, settings, per_op, report)
+
+
+@dataclass(frozen=True, slots=True)
+class _Variant:
+    """What is measured. All that is None is the model's own choice; what was tuned for this machine
+    is left alone, for figures of machines are to be compared."""
+
+    model: Path | None
+    precision: str | None
+    engine: str | None
+    chunk_ms: int | None
+    threads: int
+
+    def load(self) -> "Recognizer":
+        return asr.load(
+            self.model,
+            precision=self.precision,
+            engine=self.engine,
+            chunk_ms=self.chunk_ms,
+            threads=self.threads,
+        )
+
+    def options(self) -> list[str]:
+        """The options that name it elsewhere, where the model lies in another place."""
+        return _options(
+            precision=self.precision,
+            engine=self.engine,
+            chunk_ms=self.chunk_ms,
+            threads=self.threads,
+        )
+
+
+def _options(**values: object) -> list[str]:
+    """Return the options that set these values: none for None and False."""
+    options: list[str] = []
+    for name, value in values.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            options.append(option)
+        elif value is not None and value is not False:
+            options += [option, str(value)]
+    return options
+
+
+def _stress(
+    sources: list[Path],
+    plan: "StressPlan",
+    variant: _Variant,
+    report: Path | None,
+    plot: Path | None,
+) -> None:
+    from asr.cli.bench_stress import check_plot, stress_bench
+    from asr.evaluation.playback import read_recordings
+
+    if plot is not None:
+        check_plot(plot)
+    recordings = read_recordings(sources)
+    stress_bench(variant.load(), recordings, plan, sources, report, plot)
 
 
 def _samples() -> Path:
@@ -140,146 +269,3 @@ def _samples() -> Path:
             "an installed package has no recordings; name some: a MANIFEST.jsonl, or audio files"
         )
     return path
-
-
-def _check_plot(plot: Path) -> None:
-    """Raise AsrError if it can't be drawn: better now than at the end."""
-    check_destination("--plot", plot)
-    if plot.suffix not in _PLOT_FORMATS:
-        raise AsrError(f"--plot {plot}: expected a name that ends in {', '.join(_PLOT_FORMATS)}")
-    if find_spec("matplotlib") is None:
-        raise AsrError("--plot needs matplotlib: pip install 'earshot-asr[eval]'")
-
-
-@contextmanager
-def _progress(console: "Console") -> Iterator[Callable[["Progress"], None]]:
-    """Show where a measurement stands, in a line that changes."""
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as ProgressBar
-
-    # Drawn once a second by who measures: a thread that draws ten times a second would cost more
-    # than the stream, and be in its figures.
-    bar = ProgressBar(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        TextColumn("{task.fields[figures]}"),
-        console=console,
-        auto_refresh=False,
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task("calibrating", total=None, figures="")
-        bar.refresh()
-
-        def watch(progress: "Progress") -> None:
-            bar.update(
-                task,
-                description=progress.section,
-                total=progress.seconds,
-                completed=progress.sample.t,
-                figures=_figures(progress),
-            )
-            bar.refresh()
-
-        yield watch
-
-
-def _figures(progress: "Progress") -> str:
-    sample = progress.sample
-    rtf = "" if sample.rtf is None else f"rtf {sample.rtf:.4f}"
-    if progress.budget_rtf is not None:
-        rtf += f" of {progress.budget_rtf:.4f}"
-    return f"{rtf}  {sample.point or ''}  queue {sample.queue_s:.1f} s  {sample.resident_mb:.0f} MB"
-
-
-def _ladder(report: "StressReport") -> "Table":
-    """The operating points, best first."""
-    from rich.table import Table
-
-    table = Table()
-    table.add_column("operating point")
-    for column in ("RTF idle", "RTF under load", "used for"):
-        table.add_column(column, justify="right")
-    run = report.governed
-    used_s = {item.point: item.audio_s for item in run.report.points} if run else {}
-    for point, idle_rtf in report.calibrated.items():
-        loaded = f"{report.measured[point]:.4f}" if point in report.measured else ""
-        used = f"{used_s[point]:.1f} s" if point in used_s else ""
-        table.add_row(str(point), f"{idle_rtf:.4f}", loaded, used)
-    return table
-
-
-def _run_facts(report: "StressReport") -> list["str | Table"]:
-    """What the run with the budget came to: its decisions in the order of time, and its figures.
-    Nothing if it did not begin."""
-    from rich.table import Table
-
-    from asr.supervisor import describe
-
-    run = report.governed
-    if run is None or report.budget_rtf is None:
-        return []
-    facts = run.report
-    table = Table(show_header=False)
-    table.add_column(style="bold")
-    table.add_column(justify="right")
-    errors = run.word_errors()
-    for name, value in [
-        ("budget RTF", f"{report.budget_rtf:.4g}{_where_from(report)}"),
-        ("RTF of the last minute", f"{facts.rtf_last_min:.4f}"),
-        ("RTF of all", f"{facts.rtf:.4f}"),
-        ("audio", f"{facts.audio_s:.1f} s{'' if report.complete else ' (interrupted)'}"),
-        ("audio lost", f"{facts.lost_audio_s:.1f} s"),
-        ("longest queue", f"{facts.max_queue_s:.1f} s"),
-        ("latency, p95 at the end", f"{facts.latency_p95_ms:.0f} ms"),
-        ("ended at", _ended_at(report, run)),
-        ("moves", f"{len(facts.moves)}"),
-        ("overruns", f"{len(facts.overruns)}"),
-        ("peak memory", f"{facts.peak_memory_mb:.0f} MB"),
-        (
-            "WER",
-            f"{errors.rate:.1%} of {errors.words} words"
-            if errors
-            else "no known text was finished",
-        ),
-    ]:
-        table.add_row(name, value)
-    return [*map(describe, facts.events), table]
-
-
-def _ended_at(report: "StressReport", run: "LiveRun") -> str:
-    if run.ended_at is None:
-        return "nothing recognised yet"
-    return f"{run.ended_at}{', the best point' if run.ended_at == report.best else ''}"
-
-
-def _where_from(report: "StressReport") -> str:
-    if report.plan.budget_rtf is not None:
-        return ""
-    return f" ({report.plan.budget_factor:g} x {report.lowest_rtf:.4f} of {report.lowest})"
-
-
-def _conclude(report: "StressReport", console: "Console") -> None:
-    """Say whether the promises were kept, and exit accordingly.
-
-    Raises BudgetError if the budget was refused.
-    """
-    for line in report.broken:
-        console.print(f"broken: {line}", style="red", highlight=False, soft_wrap=True)
-    if report.refused is not None:
-        raise BudgetError(report.refused)
-    if not report.complete:
-        console.print("interrupted: the figures are of a part only", style="yellow")
-        raise typer.Exit(EXIT_INTERRUPTED)
-    if report.broken:
-        raise typer.Exit(_EXIT_BROKEN)
-    console.print("kept: no audio lost, the last minute within the budget", style="green")
-    best_rtf, budget_rtf = report.ungoverned_rtf, report.budget_rtf
-    if best_rtf is not None and budget_rtf is not None and best_rtf <= budget_rtf:
-        console.print(
-            f"{report.best}, the best point, is within it without a governor too ({best_rtf:.4f}): "
-            "a smaller budget or more --hogs would put it to the test.",
-            style="yellow",
-            highlight=False,
-            soft_wrap=True,
-        )

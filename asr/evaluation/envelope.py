@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from asr import __version__
-from asr.bundle import MANIFEST_NAME, file_entry
-from asr.calibration import profile_key
+from asr.profile import cpu_name, profile_key, usable_cpus
 from asr.recognizer import Recognizer
+from asr.whole_files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ class EvaluationEnvelope(Envelope):
     manifests: tuple[str, ...]
     split: str | None  # None: all rows
     limit: int | None  # usable rows of each manifest; None: all
+    jobs: int  # processes
 
 
 def describe_run(recognizer: Recognizer) -> Envelope:
@@ -71,34 +72,48 @@ def describe_evaluation(
     manifests: Sequence[Path],
     split: str | None = None,
     limit: int | None = None,
+    jobs: int = 1,
 ) -> EvaluationEnvelope:
     """Return the envelope of an evaluation that begins now."""
     return EvaluationEnvelope(
-        **_describe(recognizer), manifests=tuple(map(str, manifests)), split=split, limit=limit
+        **_describe(recognizer),
+        manifests=tuple(map(str, manifests)),
+        split=split,
+        limit=limit,
+        jobs=jobs,
     )
 
 
-def write_result(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write a result as JSON; the file appears whole or not at all."""
-    path = Path(path)
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
-
-
-def _describe(recognizer: Recognizer) -> dict[str, Any]:
-    bundle = recognizer.bundle
-    here = profile_key(bundle, recognizer.precision, threads=1)
+def describe_source() -> dict[str, Any]:
+    """Return what an envelope says of this program and how it was started."""
     return {
         "version": __version__,
         "commit": _commit(Path(__file__).parents[2]),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def describe_machine() -> Machine:
+    """Return where this runs."""
+    return Machine(platform.platform(), cpu_name(), os.cpu_count() or 1, usable_cpus())
+
+
+def write_result(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a result as JSON; the file appears whole or not at all."""
+    text = json.dumps(content, indent=2) + "\n"
+    write_whole(Path(path), lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+
+
+def _describe(recognizer: Recognizer) -> dict[str, Any]:
+    bundle = recognizer.bundle
+    graphs = recognizer.graphs
+    here = profile_key(bundle, graphs.precision, threads=1, engine=graphs.engine)
+    return {
+        **describe_source(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": Machine(platform.platform(), here.cpu, os.cpu_count() or 1, here.cores),
-        "engine": here.engine,
-        "model": ModelIdentity(
-            bundle.name, file_entry(bundle.path / MANIFEST_NAME).sha256, bundle.model.parameters
-        ),
+        "machine": describe_machine(),
+        "engine": here.runtime if graphs.engine == "onnx" else f"{here.runtime}, .{graphs.engine}",
+        "model": ModelIdentity(bundle.name, here.bundle, bundle.model.parameters),
         "precision": recognizer.precision,
         "chunk_ms": recognizer.chunk_ms,
     }

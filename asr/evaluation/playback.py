@@ -42,11 +42,12 @@ class Play:
     complete: bool = False  # to its end
 
 
-def read_recordings(sources: Sequence[Path]) -> tuple[Recording, ...]:
+def read_recordings(sources: Sequence[Path], *, one_rate: bool = True) -> tuple[Recording, ...]:
     """Return the recordings of manifests (`*.jsonl`) and audio files. What a manifest has and can't
     be played is left out with a warning.
 
-    Raises AsrError where there is none, AudioError and ManifestError for one that can't be used.
+    Raises AsrError where there is none, and where they are for one stream (`one_rate`) and of
+    several rates; AudioError and ManifestError for one that can't be used.
     """
     recordings: list[Recording] = []
     for source in sources:
@@ -61,7 +62,7 @@ def read_recordings(sources: Sequence[Path]) -> tuple[Recording, ...]:
         named = ", ".join(map(str, sources))
         raise AsrError(f"no recording to play in {named or 'nothing'}; name others")
     rates = {_sample_rate(recording.path): recording.path for recording in recordings}
-    if len(rates) > 1:
+    if one_rate and len(rates) > 1:
         (first, one), (second, other), *_ = rates.items()
         raise AsrError(
             f"{one} is at {first} Hz and {other} at {second} Hz; one stream takes one rate: "

@@ -1,6 +1,6 @@
-"""`asr bench --stress` from arguments to report, picture and exit code, with a tiny model in real
-time. Whether a real model keeps its budget is measured, not tested: here budgets are out of reach
-on either side."""
+"""`asr bench` from arguments to report, picture and exit code, with a tiny model, under stress in
+real time. Whether a real model keeps its budget is measured, not tested: here budgets are out of
+reach on either side."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from asr.calibration import Admitted
 from asr.cli import app
 from asr.evaluation import hogs, stress
+from asr.evaluation.rows import figure, not_available
 
 Write = Callable[..., Path]
 
@@ -108,7 +109,7 @@ def test_an_interrupt_leaves_a_report_that_says_so(
             super().__init__(count)
             started.append(self)
 
-    monkeypatch.setattr("asr.cli.bench.stop_on_signals", at_once)
+    monkeypatch.setattr("asr.cli.bench_stress.stop_on_signals", at_once)
     monkeypatch.setattr(stress, "Hogs", Watched)
     report = tmp_path / "out.json"
     done = bench("--stress", "--hogs", 1, "--report", report)
@@ -121,7 +122,6 @@ def test_an_interrupt_leaves_a_report_that_says_so(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "nothing to measure was named; expected --stress"),
         (["--stress", "--budget-rtf", 1, "--budget-factor", 2], "both --budget-rtf and --budget-f"),
         (["--stress", "--budget-rtf", 0], "budget_rtf=0.0; expected a positive number"),
         (["--stress", "--seconds", "nan"], "seconds"),
@@ -153,14 +153,130 @@ def test_recordings_of_different_rates(bench: Callable[..., Result], write_speec
 def test_a_picture_needs_matplotlib(
     bench: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asr.cli.bench.find_spec", lambda name: None)
+    monkeypatch.setattr("asr.cli.bench_stress.find_spec", lambda name: None)
     done = bench("--stress", "--plot", "out.png")
     assert done.exit_code == 2
     assert "--plot needs matplotlib: pip install 'earshot-asr[eval]'" in done.stderr
 
 
-def test_an_installed_package_asks_for_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", [[], ["--stress"]])
+def test_an_installed_package_asks_for_recordings(
+    monkeypatch: pytest.MonkeyPatch, mode: list[str]
+) -> None:
     monkeypatch.setattr("asr.cli.bench._SAMPLES", Path("no/such/manifest.jsonl"))
-    done = CliRunner().invoke(app, ["bench", "--stress"])
+    done = CliRunner().invoke(app, ["bench", *mode])
     assert done.exit_code == 2
     assert "an installed package has no recordings; name some" in done.stderr
+
+
+# --- without --stress --------------------------------------------------------------------------
+
+PLAIN = ["--repeat", "1", "--warmup", "0", "--growth-minutes", "0"]
+
+
+def test_a_plain_run_shows_and_writes_all_rows(
+    bench: Callable[..., Result], tmp_path: Path
+) -> None:
+    report = tmp_path / "out.json"
+    done = bench(*PLAIN, "--per-op", "--report", report)
+    assert done.exit_code == 0, done.output
+    content = json.loads(report.read_text())
+    assert (content["kind"], content["complete"], content["threads"]) == ("bench", True, 1)
+    assert content["machine"]["usable_cpus"] >= 1
+    assert content["command"]
+    assert content["model"]["name"] == "tiny"
+    for name, row in content["rows"].items():
+        assert (row["value"] is None) != (row["reason"] is None), name
+        assert name in done.stdout
+    assert content["rows"]["load_ms"]["value"] > 0
+    assert content["rows"]["wer"]["reason"].startswith("what is said is not known")
+    assert {item["name"] for item in content["operators"]["by_type"]} >= {"MatMul"}
+    assert "operators" in done.stdout
+
+
+def test_a_sustained_run(bench: Callable[..., Result], tmp_path: Path) -> None:
+    report = tmp_path / "out.json"
+    done = bench("--sustained", "0.03", "--report", report)
+    assert done.exit_code == 0, done.output
+    content = json.loads(report.read_text())
+    assert (content["kind"], content["complete"]) == ("sustained", True)
+    assert content["samples"]
+    assert content["seconds"] >= 1.8
+    assert "rtf_cv" in done.stdout
+
+
+def test_a_sustained_run_that_is_interrupted(
+    bench: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def at_once() -> Iterator[Callable[[], bool]]:
+        yield lambda: True
+
+    monkeypatch.setattr("asr.cli.bench_view.stop_on_signals", at_once)
+    report = tmp_path / "out.json"
+    done = bench("--sustained", "9", "--report", report)
+    assert done.exit_code == 130, done.output
+    assert json.loads(report.read_text())["complete"] is False
+
+
+def test_a_matrix_of_the_same_bundle_twice(
+    bench: Callable[..., Result], tiny_bundle: Path, tmp_path: Path
+) -> None:
+    matrix, report, table = tmp_path / "m.yaml", tmp_path / "out.json", tmp_path / "R.md"
+    variants = "".join(f"  - {{name: {name}, model: {tiny_bundle}}}\n" for name in ("a", "b"))
+    matrix.write_text(f"repeat: 1\nvariants:\n{variants}")
+    table.write_text("<!-- matrix: made by asr bench --matrix -->\n<!-- /matrix -->\n")
+    done = bench("--matrix", matrix, "--report", report, "--table", table)
+    assert done.exit_code == 0, done.output
+    content = json.loads(report.read_text())
+    assert [variant["name"] for variant in content["variants"]] == ["a", "b"]
+    assert content["variants"][1]["load_ms"] > 0
+    assert content["roofline"]["bandwidth_gb_s"] > 0
+    assert "| a |" in done.stdout
+    assert "| b |" in table.read_text()
+
+
+def test_a_device_gets_the_options_and_gives_its_rows(
+    bench: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def run_on_device(transport: object, *rest: object) -> dict:
+        asked.append(list(rest[2]))  # type: ignore[call-overload]
+        rows = {"rtf": figure(0.25, "").to_dict(), "wer": not_available("", "no texts").to_dict()}
+        machine = {"processor": "a board"}
+        return {"device": "ssh board", "commit": None, "machine": machine, "rows": rows}
+
+    monkeypatch.setattr("asr.evaluation.devices.run_on_device", run_on_device)
+    report = tmp_path / "out.json"
+    done = bench(*PLAIN, "--ssh", "board", "--chunk-ms", 640, "--report", report)
+    assert done.exit_code == 0, done.output
+    (arguments,) = asked
+    assert arguments[arguments.index("--chunk-ms") + 1] == "640"
+    assert arguments[arguments.index("--repeat") + 1] == "1"
+    content = json.loads(report.read_text())
+    assert content["device"] == "ssh board"
+    assert content["commit"] is not None  # of the sources that were pushed there
+    assert done.stdout.splitlines() == ["on ssh board: a board", "rtf  0.25", "wer  n/a: no texts"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--stress", "--sustained", 1], "--stress and --sustained: each is a run of its own"),
+        (["--per-op", "--matrix", "m.yaml"], "--matrix and --per-op: each is a run of its own"),
+        (["--adb", "R58", "--ssh", "board"], "--adb and --ssh don't go together"),
+        (["--stress", "--ssh", "board"], "--stress and --ssh don't go together"),
+        (["--table", "R.md"], "--table is written by --matrix only"),
+        (["--matrix", "none.yaml"], "can't read the matrix none.yaml"),
+        (["--repeat", 0], "--repeat"),
+        (["none.wav"], "none.wav: no such file"),
+        (["--report", "none/out.json"], "there is no directory none"),
+    ],
+)
+def test_what_a_run_can_not_be_is_said_at_once(
+    bench: Callable[..., Result], arguments: list[object], message: str
+) -> None:
+    done = bench(*arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr

@@ -113,7 +113,7 @@ def test_errors_are_in_the_json_too(tiny_bundle: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "nowhere"], "error: nowhere: no such directory; expected a model bundle"),
+        (["--model", "nowhere"], "error: nowhere: no such directory or zip; expected"),
         (["--chunk-ms", "50"], "error: a chunk of 50 ms; expected a multiple of 40 ms"),
         (["--precision", "int4"], "this model has no precision 'int4'; it has int8"),
         (["--threads", "0"], "error: 0 threads"),

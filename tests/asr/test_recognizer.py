@@ -14,9 +14,10 @@ import pytest
 
 import asr
 from asr.audio import read_blocks
-from asr.engines import open_engine
+from asr.engines import Engine, open_engine
 from tests.asr.signals import noise
 from tests.asr.tiny_bundle import write_manifest
+from tests.watched_engines import CountingEngine
 
 Write = Callable[..., Path]
 
@@ -67,6 +68,21 @@ def test_a_result_is_json(tiny_bundle: Path, write_speech: Write) -> None:
     assert content["words"][0].keys() == {"text", "start_s", "end_s", "confidence"}
 
 
+def test_another_engine_is_asked_and_the_recognizer_stays_as_it_was(
+    tiny_bundle: Path, write_speech: Write
+) -> None:
+    path, recognizer = write_speech("speech.wav", 1.0), asr.load(tiny_bundle)
+    engines: list[CountingEngine] = []
+
+    def wrap(engine: Engine) -> CountingEngine:
+        engines.append(CountingEngine(engine))
+        return engines[0]
+
+    watched = recognizer.with_engine(wrap)
+    assert watched.transcribe(path) == recognizer.transcribe(path)
+    assert engines[0].frames == 29  # of one of the two: a second, and the tail
+
+
 @pytest.mark.parametrize("chunk_ms", [40, 160, 640, 1000])
 def test_chunk_ms_is_honoured(tiny_bundle: Path, chunk_ms: int) -> None:
     recognizer = asr.load(tiny_bundle, chunk_ms=chunk_ms)
@@ -83,7 +99,7 @@ def test_without_chunk_ms_the_bundle_decides(tiny_bundle: Path) -> None:
     assert asr.load(tiny_bundle).chunk_ms == 320
     bundle = asr.open_bundle(tiny_bundle)
     slower = replace(bundle, streaming=replace(bundle.streaming, chunk_frames=16))
-    recognizer = asr.Recognizer(slower, open_engine(slower), "int8")
+    recognizer = asr.Recognizer(slower, open_engine(slower), slower.graphs("int8"))
     assert recognizer.chunk_ms == 640
     assert recognizer.stream().chunk_frames == 16
 

@@ -43,7 +43,7 @@ class Speech:
         self.frames = (round(len(self.samples) / 160) + 19 - 3) // 4
         bundle = open_bundle(builtin_bundle_path())
         self._engine = RememberingEngine(open_engine(bundle))
-        self._recognizer = asr.Recognizer(bundle, self._engine, "int8")
+        self._recognizer = asr.Recognizer(bundle, self._engine, bundle.graphs("int8"))
 
     def in_chunks(self, size_at: Callable[[int], int]) -> asr.Result:
         """Recognise it in chunks of `size_at(frames before the chunk)`."""

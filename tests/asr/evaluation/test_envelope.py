@@ -26,7 +26,7 @@ def test_commit_of_the_sources(
 ) -> None:
     """With a mark where they were changed; not that of a repository around an installed package."""
     bundle = open_bundle(tiny_bundle)
-    recognizer = Recognizer(bundle, open_engine(bundle), "int8")
+    recognizer = Recognizer(bundle, open_engine(bundle), bundle.graphs("int8"))
     package = tmp_path / "asr" / "evaluation"
     package.mkdir(parents=True)
     monkeypatch.setattr(envelope, "__file__", str(package / "envelope.py"))

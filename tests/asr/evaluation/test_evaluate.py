@@ -11,34 +11,21 @@ import pytest
 from asr.audio import Blocks
 from asr.budget import Budget, OperatingPoint
 from asr.errors import AsrError, AudioError, BudgetError, BudgetExceeded
-from asr.evaluation.envelope import EvaluationEnvelope, Machine, ModelIdentity
 from asr.evaluation.evaluate import Evaluation, EvaluationReport, evaluate
 from asr.evaluation.manifest import Skipped, Utterance
 from asr.evaluation.meters import RtfMeter
+from asr.evaluation.recognition import Recognized
+from asr.evaluation.scoring import break_down
 from asr.evaluation.wer import WordErrors
 from asr.features import Samples
 from asr.results import Moved, Overrun, Result
 from asr.supervisor import BudgetReport, PointTime, ungoverned
-
-ENVELOPE = EvaluationEnvelope(
-    version="1.2.3",
-    commit=None,
-    command="asr eval a.jsonl",
-    date="2026-01-01T00:00:00+00:00",
-    machine=Machine("Linux-x86_64", "a processor", 2, 2),
-    engine="onnxruntime 1.0",
-    model=ModelIdentity("tiny", "ab12", 345),
-    precision="int8",
-    chunk_ms=320,
-    manifests=("a.jsonl",),
-    split="dev",
-    limit=None,
-)
+from tests.asr.evaluated import ENVELOPE
 
 
 @dataclass
 class FakeFinal:
-    text: str
+    result: Result
 
 
 @dataclass
@@ -57,7 +44,7 @@ class FakeStream:
         return []
 
     def finish(self) -> FakeFinal:
-        return FakeFinal(" ".join(self.heard))
+        return FakeFinal(Result(" ".join(self.heard), (), (), self.meter.audio_s, 0.5))
 
 
 @dataclass
@@ -68,11 +55,11 @@ class FakeRecognizer:
         return FakeStream(self.words)
 
 
-def read_fake(path: Path) -> Blocks:
-    """`0-1.wav` holds words 0 and 1, half a second each; `broken` breaks after the first block."""
-    for index in path.stem.split("-"):
+def read_fake(utterance: Utterance) -> Blocks:
+    """`0-1` holds words 0 and 1, half a second each; `0-broken` breaks after the first."""
+    for index in utterance.id.split("-"):
         if index == "broken":
-            raise AudioError(f"{path}: truncated")
+            raise AudioError(f"{utterance.audio}: truncated")
         yield np.full(4000, float(index), np.float32), 8000
 
 
@@ -201,12 +188,11 @@ def test_nothing_to_score_says_why() -> None:
 
 
 def test_report_as_json(tmp_path: Path) -> None:
-    report = measure(
-        [utterance("0-1", "hello world"), utterance("1", "word"), utterance("broken", "x")]
-    )
+    spoken = replace(utterance("1", "Word."), speaker="s")
+    report = measure([utterance("0-1", "hello world"), spoken, utterance("broken", "x")])
     path = tmp_path / "report.json"
     path.write_text("an older report")
-    report.write(path, ENVELOPE)
+    report.write(path, ENVELOPE, {"speaker": break_down(report.scores, "speaker")})
     content = json.loads(path.read_text())
     assert list(tmp_path.iterdir()) == [path]
     assert content["complete"] is True
@@ -232,13 +218,58 @@ def test_report_as_json(tmp_path: Path) -> None:
     assert content["budget"] is None
     figures = ("ins", "del", "sub", "words", "utterances", "audio_s")
     assert [content[key] for key in figures] == [0, 0, 1, 3, 2, 1.5]
-    assert {"rtf", "peak_rss_mb"} <= content.keys()
+    assert {"rtf", "peak_rss_mb", "cer", "wer_open_asr"} <= content.keys()
+    assert (content["schema_version"], content["jobs"], content["ser"]) == (2, 1, 0.5)
+    assert content["unavailable"] == {}
     assert content["skipped"] == [{"id": "broken", "reason": "broken.wav: truncated"}]
     assert content["rows"][1] == {
         "id": "1",
+        "speaker": "s",
         "reference": "word",
         "hypothesis": "world",
+        "reference_as_written": "Word.",
+        "hypothesis_as_recognized": "world",
         "ins": 0,
         "del": 0,
         "sub": 1,
+        "audio_s": 0.5,
+        "compute_s": 0.0625,
     }
+    assert content["comparison"] is None
+    assert content["by"] == {
+        "speaker": [
+            {
+                "value": "s",
+                "wer": 1.0,
+                "ins": 0,
+                "del": 0,
+                "sub": 1,
+                "words": 1,
+                "utterances": 1,
+            },
+            {
+                "value": None,
+                "wer": 0.0,
+                "ins": 0,
+                "del": 0,
+                "sub": 0,
+                "words": 2,
+                "utterances": 1,
+            },
+        ]
+    }
+
+
+def test_what_processes_recognised_is_reported_in_the_order_of_the_set() -> None:
+    """RTF is the computing of all over the audio, memory that of the largest."""
+    evaluation = Evaluation(RECOGNIZER)
+    recognized = Recognized("world", (), 2.0, 0.5, 80.0)
+    evaluation.record(utterance("c", "world"), recognized, position=2)
+    evaluation.record(utterance("b", "world"), Skipped("b", "its process died"), position=1)
+    larger = replace(recognized, peak_rss_mb=90.0, compute_s=0.1, audio_s=1.0)
+    evaluation.record(utterance("a", "hello"), larger, position=0)
+    report = evaluation.report()
+    assert [score.id for score in report.scores] == ["a", "c"]
+    assert report.skipped == (Skipped("b", "its process died"),)
+    assert report.rtf == pytest.approx(0.6 / 3.0)
+    assert (report.audio_s, report.peak_rss_mb) == (3.0, 90.0)

@@ -143,3 +143,11 @@ def test_what_can_not_be_played(write_speech: Write, tmp_path: Path) -> None:
     mixed = [write_speech("a.wav", 0.1), write_speech("b.wav", 0.1, rate=8000)]
     with pytest.raises(AsrError, match=r"a.wav is at 16000 Hz and .*b.wav at 8000 Hz; one stream"):
         read_recordings(mixed)
+
+
+def test_recordings_for_streams_of_their_own_may_have_any_rate(
+    write_speech: Callable[..., Path],
+) -> None:
+    paths = [write_speech("a.wav", 0.3), write_speech("b.wav", 0.3, rate=8000)]
+    found = read_recordings(paths, one_rate=False)
+    assert [recording.path for recording in found] == paths
