@@ -30,7 +30,11 @@ define install
 	fi
 endef
 
-.PHONY: help setup demo picture test test-slow lint release-model clean runtime tools
+# The shipped weights in fp32, in which any engine gives the same tokens.
+EXACT := android_demo/build/exact
+
+.PHONY: help setup demo picture test test-slow test-android bench-android lint report release-model clean \
+	runtime tools jdk android-recordings
 .DELETE_ON_ERROR: # half a virtual environment is none
 
 help: ## show this list
@@ -59,13 +63,37 @@ test: lint ## lint and the quick tests
 test-slow: setup ## the tests that take minutes
 	@$(MODULE) pytest -m slow
 
+test-android: jdk $(EXACT)/bundle.json android-recordings ## test the Kotlin code (needs JDK 17 and Maven)
+	@$(MAVEN) test
+
+bench-android: runtime jdk ## time per chunk of 320 ms in Python and on the JVM, in turns
+	@$(MAVEN) test-compile
+	@for turn in 1 2 3; do \
+		$(MODULE) tests.chunk_times && $(MAVEN) -pl core exec:java || exit 1; \
+	done
+
+# Where it is measured: transcribed recordings, such as REPORT_ON="a/manifest.jsonl b/manifest.jsonl --split dev".
+REPORT_ON ?= data/samples/manifest.jsonl
+REPORTS := build/report
+
+report: setup ## measure the built-in model, on REPORT_ON, and draw build/report/report.html and data/report.png
+	@mkdir -p $(REPORTS)
+	@$(VENV)/bin/asr eval $(REPORT_ON) --report $(REPORTS)/eval.json
+	@$(VENV)/bin/asr bench --report $(REPORTS)/bench.json
+	@$(VENV)/bin/asr bench --sustained 3 --report $(REPORTS)/sustained.json
+	@$(VENV)/bin/asr peers $(REPORT_ON) --limit 40 --checkpoint data/model --report $(REPORTS)/peers.json
+	@$(VENV)/bin/asr tune $(REPORT_ON) --limit 40 --dry-run --report $(REPORTS)/tune.json
+	@$(VENV)/bin/asr report $(REPORTS)/report.html $(wildcard $(REPORTS)/matrix.json) \
+		$(foreach name,eval bench sustained peers tune,$(REPORTS)/$(name).json) --markdown $(REPORTS)/report.md
+	@$(MODULE) tests.asr.report_picture $(REPORTS)/report.html data/report.png
+
 release-model: setup ## make the run RUN=work/NAME the built-in model, measured on DATA=DIR, if it is better
 	$(if $(and $(RUN),$(DATA)),,$(error give both: make release-model RUN=work/NAME DATA=DIR))
 	@$(MODULE) export.release $(RUN) --data $(DATA) $(if $(RECIPE),--recipe $(RECIPE)) \
 		$(if $(HEARD_HOURS),--heard-hours $(HEARD_HOURS)) $(if $(LIMIT),--limit $(LIMIT))
 
 clean: ## remove the virtual environment and everything that was built
-	rm -rf $(VENV) build dist .release-* *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist android_demo/build android_demo/*/target .release-* .emulation *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find asr training export tests -name __pycache__ -prune -exec rm -rf {} +
 
 runtime: $(VENV)/bin/python
@@ -75,6 +103,28 @@ $(VENV)/bin/python:
 	$(if $(BASE_PYTHON),,$(error $(or $(PYTHON),python3.11 or python3) is not Python 3.11 or newer \
 		with venv. Install one (Debian: apt install python3 python3-venv) or name it: make PYTHON=...))
 	$(BASE_PYTHON) -m venv --upgrade-deps $(VENV)
+
+# Kotlin's compiler daemon would stay, with 2 GB. Artifacts that are there are not asked for again, so
+# after the first time this needs no network.
+MAVEN := mvn --batch-mode --quiet --file android_demo -Dkotlin.compiler.daemon=false
+
+jdk:
+	@command -v mvn >/dev/null && command -v javac >/dev/null || { \
+		echo "No JDK or no Maven here. Debian: apt install openjdk-17-jdk-headless maven"; exit 1; }
+
+# Only torch can export them.
+$(EXACT)/bundle.json: data/model/model.safetensors asr/bundle.py export/bundle.py \
+		$(wildcard export/fused/*.py training/model/*.py)
+	@if $(VENV)/bin/python -c 'import torch' 2>/dev/null; then \
+		$(MODULE) export.golden_vectors exact $(EXACT); \
+	else \
+		echo "No PyTorch in $(VENV): tests in fp32 are skipped (make setup installs it)."; \
+	fi
+
+android-recordings:
+	@rm -rf android_demo/build/texts
+	$(if $(RECORDINGS),@$(MODULE) export.golden_vectors texts $(RECORDINGS) android_demo/build/texts,\
+		@echo "Without RECORDINGS=manifest.jsonl, int8 is compared with Python's on the samples alone.")
 
 # Debian's tools for some tests: flite speaks, sctk scores, chromium opens the web page. A test without
 # its tool is skipped.

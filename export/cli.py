@@ -10,10 +10,19 @@ import typer
 from asr.entry import run_command
 
 
+class Engine(StrEnum):
+    """Formats of the graphs in a bundle."""
+
+    onnx = "onnx"
+    ort = "ort"
+    executorch = "executorch"
+
+
 class Precision(StrEnum):
     """Arithmetic of the graphs in a bundle."""
 
     int8 = "int8"
+    int4 = "int4"
     fp32 = "fp32"
 
 
@@ -33,14 +42,25 @@ def export(
             metavar="CHECKPOINT", help="Folder of a trained model, or its model.safetensors."
         ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory of the bundle to write.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The bundle to write: a directory, or NAME.zip.")
+    ],
     precision: Annotated[
-        list[Precision], typer.Option(help="Graphs to put in; give it twice for both.")
+        list[Precision], typer.Option(help="Graphs to put in; can be given several times.")
     ] = [Precision.int8],  # noqa: B006 (typer copies it)
+    engine: Annotated[
+        list[Engine], typer.Option(help="What runs them: any ONNX runtime, onnxruntime alone, or ExecuTorch.")
+    ] = [Engine.onnx],  # noqa: B006
     manifest: Annotated[
         Path | None,
         typer.Option(help="JSON lines of recordings on which int8 must do as well as float."),
     ] = None,
+    max_wer_delta: Annotated[
+        float,
+        typer.Option(
+            min=0, metavar="POINTS", help="How much WER that may cost; else no bundle is written."
+        ),
+    ] = 0.3,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only the first N usable rows of the manifest.")
     ] = None,
@@ -50,6 +70,10 @@ def export(
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the bundle that is at OUT.")
+    ] = False,
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="The baseline: torch's exporter and dynamic int8, untouched."),
     ] = False,
 ) -> None:
     """Turn a trained model into a bundle that runs on a device.
@@ -61,11 +85,24 @@ def export(
     # torch tells about every optional package that it could have used.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     bundle = export_bundle(
-        ExportOptions(checkpoint, out, precision, name, card, manifest, limit, overwrite),
+        ExportOptions(
+            checkpoint,
+            out,
+            precisions=precision,
+            name=name,
+            card=card,
+            manifest=manifest,
+            limit=limit,
+            max_wer_delta=max_wer_delta,
+            overwrite=overwrite,
+            engines=engine,
+            plain=plain,
+        ),
         report=lambda message: typer.echo(message, err=True),
     )
     size = sum(entry.bytes for entry in bundle.files.values()) / 1e6
-    typer.echo(f"{bundle.path}: {', '.join(bundle.precisions)}, {size:.1f} MB")
+    variants = ", ".join(f"{graphs.precision} for {graphs.engine}" for graphs in bundle.variants)
+    typer.echo(f"{bundle.path}: {variants}; {size:.1f} MB")
 
 
 def main() -> None:

@@ -62,8 +62,8 @@ def _sentences(number: int) -> list[tuple[Sample, float]]:
     return [(SAMPLES[rng.integers(len(SAMPLES))], rng.uniform(0.2, 1.0)) for _ in range(SENTENCES)]
 
 
-def _read(path: Path) -> Blocks:
-    for sample, gain in _sentences(int(path.name)):
+def _read(utterance: Utterance) -> Blocks:
+    for sample, gain in _sentences(int(utterance.id)):
         samples = (gain * read_samples(sample)).astype(np.float32)
         for block in np.split(samples, range(RATE // 2, len(samples), RATE // 2)):
             yield block, RATE

@@ -31,7 +31,7 @@ def check_splits(exact: Bundle, seeds: Iterable[int]) -> Iterator[int]:
     each recording once, and a thousand splits cost the features and the search of each.
     """
     engine = RememberingEngine(open_engine(exact, "fp32"))
-    recognizer = asr.Recognizer(exact, engine, "fp32")
+    recognizer = asr.Recognizer(exact, engine, exact.graphs("fp32"))
     spoken = [read_samples(sample) for sample in SAMPLES]
     audio = [np.concatenate([one, two]) for one, two in pairwise([*spoken, spoken[0]])]
     expected = []

@@ -188,7 +188,7 @@ def recognise_with_gaps(
     samples += noise * np.random.default_rng(1).standard_normal(len(samples))
     bundle = open_bundle(builtin_bundle_path())
     engine = CountingEngine(open_engine(bundle))
-    recognizer = asr.Recognizer(bundle, engine, "int8")
+    recognizer = asr.Recognizer(bundle, engine, bundle.graphs("int8"))
     stream = recognizer.stream(endpoints=asr.EndpointRules(), gate=gate)
     stream.accept(samples)
     return stream.finish().result, stream.skipped_s, engine.frames * FRAME_S

@@ -127,7 +127,7 @@ def test_dependencies_point_one_way(package: str, forbidden: set[str]) -> None:
 @pytest.mark.parametrize(
     ("package", "extras"),
     [
-        ("asr", {"executorch", "mic", "serve", "eval"}),
+        ("asr", {"executorch", "mic", "serve", "eval", "peers"}),
         ("training", {"train"}),
         ("export", {"train", "export", "executorch"}),
     ],

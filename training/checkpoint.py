@@ -6,10 +6,8 @@ And the other kind of checkpoint: `last.ckpt`, the whole state of a run that goe
 
 import json
 import math
-import os
 import pickle
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from asr.errors import AsrError, ExportError, RecipeError
+from asr.whole_files import write_whole
 from training.model import ModelConfig, Transducer
 from training.tokenizer import Tokenizer
 
@@ -141,20 +140,6 @@ def read_state(path: Path) -> dict[str, Any]:
             f"{path}: the checkpoint is damaged; remove it to start this stage anew ({error})"
         ) from error
     return state
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file, which appears at `path` when it is complete and on the disk."""
-    partial = path.with_name(path.name + ".partial")
-    write(partial)
-    put_in_place(partial, path)
-
-
-def put_in_place(partial: Path, path: Path) -> None:
-    """Rename a complete file; its content is on the disk before, so no crash leaves half of it."""
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def _read_weights(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:

@@ -90,6 +90,62 @@ def synthesize(
     Console(stderr=True).print(str(report))
 
 
+@app.command()
+def align(
+    manifest: Annotated[Path, typer.Argument(help="JSON lines: id, audio, duration, text.")],
+    out: Annotated[Path, typer.Argument(help="The same rows with the times of their words.")],
+    model: Annotated[
+        Path, typer.Option(help="Folder of a trained model; its CTC head aligns.")
+    ] = Path("data/model"),
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first usable rows.")] = None,
+) -> None:
+    """Write when each word of a manifest was said, to an encoder frame of 40 ms."""
+    from rich.progress import Progress
+
+    from training.align import align_manifest
+    from training.checkpoint import TrainedModel
+
+    console = Console(stderr=True)
+    trained = TrainedModel.load(model)
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("aligning")
+        report = align_manifest(
+            manifest,
+            out,
+            trained,
+            limit,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    for item in report.skipped:
+        console.print(f"skipped {item.id}: {item.reason}", markup=False, soft_wrap=True)
+    console.print(f"{report.rows} rows in {out}", soft_wrap=True)
+
+
+@app.command("bench-loss")
+def bench_loss(
+    batch: Annotated[int, typer.Option(min=1, help="Utterances.")] = 8,
+    frames: Annotated[int, typer.Option(min=1, help="Encoder frames of 40 ms of each.")] = 250,
+    tokens: Annotated[int, typer.Option(min=1, help="Word pieces of each.")] = 40,
+    vocab: Annotated[int, typer.Option(min=3, help="Word pieces that there are.")] = 256,
+    repeat: Annotated[int, typer.Option(min=1, help="Measured passes.")] = 3,
+    report: Annotated[Path | None, typer.Option(help="Write the figures to this JSON.")] = None,
+) -> None:
+    """Measure time and memory of the full and of the pruned transducer loss."""
+    from asr.evaluation.envelope import write_result
+    from training.loss_benchmark import LossShape, benchmark_losses, loss_result
+
+    console = Console(stderr=True)
+    shape = LossShape(batch, frames, tokens, vocab, repeat=repeat)
+    costs = benchmark_losses(shape, watch=lambda name: console.print(f"measuring {name}"))
+    for cost in costs:
+        low, high = cost.spread
+        typer.echo(
+            f"{cost.name:<8}{cost.seconds:.3f} s ({low:.3f} to {high:.3f}), {cost.peak_mb:.0f} MB"
+        )
+    if report is not None:
+        write_result(report, loss_result(shape, costs))
+
+
 def main() -> None:
     """Run the command; the entry point of the package."""
     run_command(app, "asr-train", extra="train")

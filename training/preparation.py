@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from asr.errors import CorpusError
-from training.checkpoint import TrainedModel, write_whole
+from asr.whole_files import write_whole
+from training.checkpoint import TrainedModel
 from training.corpus import Rejections, has_phones, phones_of, read_cuts
 from training.dataset import Speech, trainable
 from training.feature_cache import FeatureCache

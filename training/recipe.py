@@ -13,6 +13,7 @@ import yaml
 
 from asr.errors import RecipeError
 from asr.features import FeatureConfig
+from training.compression.quantization import PRECISIONS
 from training.model import SIZES
 
 _EXPONENT = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+")
@@ -164,6 +165,7 @@ class Recipe:
     vocab_size: int = 256
     seed: int = 1
     precision: str = "auto"  # 32, bf16, or auto: bf16 where the processor has it
+    quantize: str | None = None  # int8 or int4: learn to be exported so; None: don't
     processes: int = 1  # on a CPU; each takes one thread
     data_workers: int = 0  # processes that load batches, for each training process
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
@@ -175,6 +177,10 @@ class Recipe:
             raise ValueError(f"size is {self.size!r}; expected one of {', '.join(SIZES)}")
         if self.precision not in ("auto", "32", "bf16"):
             raise ValueError(f"precision is {self.precision!r}; expected auto, 32 or bf16")
+        if self.quantize not in (None, *PRECISIONS):
+            raise ValueError(
+                f"quantize is {self.quantize!r}; expected one of {', '.join(PRECISIONS)}"
+            )
         if Path(self.name).name != self.name:
             raise ValueError(f"name is {self.name!r}; expected the name of one folder")
         if self.pretrain and not self.data.phones:

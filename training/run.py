@@ -10,10 +10,12 @@ import torch
 from rich.console import Console
 
 from asr.errors import RecipeError
+from asr.whole_files import write_whole
 from training.batching import BatchPlan
 from training.blank_bias import calibrate_blank
 from training.callbacks import FrameAccuracyValidation, Journal, WordErrorValidation
-from training.checkpoint import TrainedModel, read_state, save_model, write_whole
+from training.checkpoint import TrainedModel, read_state, save_model
+from training.compression.quantization import fake_quantize
 from training.dataset import PhoneDataset, Speech, SpeechDataset
 from training.fit import fit, resolved_precision
 from training.model import Transducer, sized
@@ -49,6 +51,8 @@ def run_recipe(
     )
     folder = work / recipe.name
     model = trained.model.train() if trained else _new_model(recipe, prepared)
+    if recipe.quantize:
+        fake_quantize(model, recipe.quantize)
     console.print(_summary(recipe, prepared, model))
     if recipe.pretrain:
         _load_pretrained_encoder(recipe, recipe.pretrain, prepared, model, folder, console)
@@ -81,12 +85,13 @@ def _summary(recipe: Recipe, prepared: Prepared, model: Transducer) -> str:
     """What is about to be trained, in a few lines."""
     count = sum(parameter.numel() for parameter in model.parameters())
     hours = f"{recipe.train.hours:g} h of speech"
+    learning = f", for {recipe.quantize} weights" if recipe.quantize else ""
     if recipe.pretrain:
         hours = f"{recipe.pretrain.hours:g} h of synthetic speech, then {hours}"
     processes = "1 process" if world_size() == 1 else f"{world_size()} processes"
     cache = prepared.cache
     return (
-        f"size {recipe.size}, {count / 1e6:.1f} million parameters; "
+        f"size {recipe.size}, {count / 1e6:.1f} million parameters{learning}; "
         f"{processes}, precision {resolved_precision(recipe.precision)}\n"
         f"to hear: {hours}\n"
         f"features: {cache.size / 1e6:.0f} MB in {cache.folder}"

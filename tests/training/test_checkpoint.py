@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from asr.errors import ExportError
-from training.checkpoint import TrainedModel, load_model, save_model, write_whole
+from training.checkpoint import TrainedModel, load_model, save_model
 from training.model import ModelConfig, Transducer
 from training.tokenizer import Tokenizer, train_tokenizer
 
@@ -129,17 +129,3 @@ def test_damage_is_named(
         tokens.write_text("".join([*lines[:2], *lines[3:], lines[2]]), encoding="utf-8")
     with pytest.raises(ExportError, match=message):
         load_model(tmp_path)
-
-
-def test_a_file_is_on_the_disk_before_it_takes_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Renamed first, a file may be empty after a power cut."""
-    path = tmp_path / "a"
-    path.write_text("old")
-    seen: list[str] = []
-    monkeypatch.setattr("os.fsync", lambda descriptor: seen.append(path.read_text()))
-    write_whole(path, lambda partial: partial.write_text("new"))
-    assert seen == ["old"]
-    assert path.read_text() == "new"
-    assert [each.name for each in tmp_path.iterdir()] == ["a"]

@@ -1,0 +1,1 @@
+"""Fewer bits a weight: after training (PTQ), and in training (QAT)."""
