@@ -33,7 +33,7 @@ endef
 # The shipped weights in fp32, in which any engine gives the same tokens.
 EXACT := android_demo/build/exact
 
-.PHONY: help setup demo picture test test-slow test-android bench-android lint report release-model clean \
+.PHONY: help setup demo picture test test-slow test-android bench-android lint report matrix release-model clean \
 	runtime tools jdk android-recordings
 .DELETE_ON_ERROR: # half a virtual environment is none
 
@@ -86,6 +86,24 @@ report: setup ## measure the built-in model, on REPORT_ON, and draw build/report
 	@$(VENV)/bin/asr report $(REPORTS)/report.html $(wildcard $(REPORTS)/matrix.json) \
 		$(foreach name,eval bench sustained peers tune,$(REPORTS)/$(name).json) --markdown $(REPORTS)/report.md
 	@$(MODULE) tests.asr.report_picture $(REPORTS)/report.html data/report.png
+
+# With DATA=DIR, as of release-model, its first development set; else the samples.
+MATRIX_ON := $(if $(DATA),$(wildcard $(DATA)/speech/librispeech-*/manifest.jsonl) --split dev)
+
+VARIANTS := $(foreach name,plain fp32 int4,build/$(name)/bundle.json)
+
+matrix: setup $(VARIANTS) ## the built-in model beside plain, fp32 and int4 ones: renews data/RESULTS.md
+	@mkdir -p $(REPORTS)
+	@$(VENV)/bin/asr bench $(MATRIX_ON) --matrix data/matrix.yaml --table data/RESULTS.md \
+		--report $(REPORTS)/matrix.json
+
+build/plain/bundle.json: FORM := --plain
+build/fp32/bundle.json: FORM := --precision fp32
+build/int4/bundle.json: FORM := --precision int4
+$(VARIANTS): data/model/model.safetensors asr/bundle.py \
+		$(wildcard export/*.py export/fused/*.py training/model/*.py)
+	@mkdir -p build
+	@$(VENV)/bin/asr-export data/model $(@D) $(FORM) --overwrite
 
 release-model: setup ## make the run RUN=work/NAME the built-in model, measured on DATA=DIR, if it is better
 	$(if $(and $(RUN),$(DATA)),,$(error give both: make release-model RUN=work/NAME DATA=DIR))

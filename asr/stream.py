@@ -1,7 +1,7 @@
 """One stream: audio in, events out."""
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from asr.audio import StreamingResampler, check_samples, to_float
 from asr.budget import OperatingPoint
@@ -161,7 +161,7 @@ class Stream:
         events: list[Event] = []
         try:
             for start in range(0, max(1, len(block)), _SLICE_SAMPLES):
-                self.push(block[start : start + _SLICE_SAMPLES], sample_rate)
+                self._push(block[start : start + _SLICE_SAMPLES], sample_rate)
                 self._run(events)
         except BudgetExceeded as exceeded:
             exceeded.put_before(events)
@@ -201,7 +201,9 @@ class Stream:
     def push(self, samples: ArrayLike, sample_rate: int = SAMPLE_RATE) -> None:
         """Take a block of audio as `accept` does, but compute its features only."""
         self._check_open()
-        block = check_samples(samples)
+        self._push(check_samples(samples), sample_rate)
+
+    def _push(self, block: NDArray[np.generic], sample_rate: int) -> None:
         resampler = self._resampler_for(sample_rate)
         with self.meter.computing():
             self._fbank.accept(resampler.accept(to_float(block)))

@@ -49,7 +49,8 @@ def export(
         list[Precision], typer.Option(help="Graphs to put in; can be given several times.")
     ] = [Precision.int8],  # noqa: B006 (typer copies it)
     engine: Annotated[
-        list[Engine], typer.Option(help="What runs them: any ONNX runtime, onnxruntime alone, or ExecuTorch.")
+        list[Engine],
+        typer.Option(help="What runs them: any ONNX runtime, onnxruntime alone, or ExecuTorch."),
     ] = [Engine.onnx],  # noqa: B006
     manifest: Annotated[
         Path | None,

@@ -14,6 +14,7 @@ are one matrix, and sliding it over the samples is a convolution.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -120,7 +121,7 @@ def _analysis(config: FeatureConfig) -> NDArray[np.float64]:
 def _mel_bands(config: FeatureConfig) -> NDArray[np.float64]:
     """Return Kaldi's triangles on the mel scale `(num_mel_bins, _POINTS / 2)`."""
 
-    def mel(hertz: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    def mel(hertz: NDArray[Any] | float) -> NDArray[Any]:
         return 1127 * np.log1p(np.asarray(hertz) / 700)
 
     low, high = mel(config.low_hz), mel(SAMPLE_RATE / 2 + config.high_hz)

@@ -115,13 +115,17 @@ def test_import_is_quick_and_light() -> None:
     [("asr", {"training", "export", "torch"}), ("training", {"export"})],
 )
 def test_dependencies_point_one_way(package: str, forbidden: set[str]) -> None:
-    """export -> training -> asr: what runs on a device never needs what made its model."""
-    assert [
+    """export -> training -> asr: what runs on a device never needs what made its model.
+
+    ExecuTorch's Python binding takes torch's tensors and no others; its engine alone may see them.
+    """
+    found = {
         f"{path.relative_to(ROOT)}: {name}"
         for path in _sources(package)
         for name in _imports(path)
         if name in forbidden
-    ] == []
+    }
+    assert found <= {"asr/engines/executorch.py: torch"}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`asr bench`: what a model does on this machine, or on a device."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,7 @@ from asr.errors import AsrError
 from asr.profile import usable_cpus
 
 if TYPE_CHECKING:
+    from asr.evaluation.playback import Recording
     from asr.evaluation.stress import StressPlan
     from asr.recognizer import Recognizer
 
@@ -34,6 +36,13 @@ def bench_command(
             metavar="[MANIFEST.jsonl or FILE]...",
             help="What to recognise; default: the samples of the repository.",
         ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only the rows of this split, such as dev.")
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Only the first N usable rows of each manifest."),
     ] = None,
     repeat: Annotated[
         int, typer.Option(min=1, metavar="N", help="Passes over the recordings.")
@@ -153,15 +162,24 @@ def bench_command(
         raise AsrError(f"{refused} and {on_device[-1]} don't go together; choose one")
     if table is not None and matrix is None:
         raise AsrError("--table is written by --matrix only; name a FILE.yaml")
+    if plot is not None and not stress:
+        raise AsrError("--plot is drawn by --stress only; asr report draws the other results")
+    if sustained is not None and not math.isfinite(sustained):
+        raise AsrError(f"--sustained {sustained}; expected minutes")
     if report is not None:
-        check_destination("--report", report)
+        inputs = [*(sources or ()), *([matrix] if matrix is not None else ())]
+        check_destination("--report", report, inputs)
 
     # Imported here, as everything heavy below, so that the other commands start fast.
     if matrix is not None:
         from asr.cli.bench_view import matrix_bench
 
-        return matrix_bench(matrix, sources, _samples, report, table)
+        return matrix_bench(matrix, sources, _samples, split, limit, report, table)
+    from asr.evaluation.playback import read_recordings
+
     variant = _Variant(model, precision, engine, chunk_ms, threads or 1)
+    named = sources or [_samples()]
+    recordings = read_recordings(named, one_rate=stress, split=split, limit=limit)
     if stress:
         if budget_rtf is not None and budget_factor is not None:
             raise AsrError("both --budget-rtf and --budget-factor; expected one of them")
@@ -174,12 +192,9 @@ def bench_command(
             budget_rtf=budget_rtf,
             budget_factor=BUDGET_FACTOR if budget_factor is None else budget_factor,
         )
-        return _stress(sources or [_samples()], stress_plan, variant, report, plot)
+        return _stress(named, recordings, stress_plan, variant, report, plot)
     from asr.cli.bench_view import Device, device_bench, plain_bench, sustained_bench
-    from asr.evaluation.playback import read_recordings
 
-    named = sources or [_samples()]
-    recordings = read_recordings(named, one_rate=False)
     if adb or ssh:
         device = Device(adb, ssh, ssh_options, device_python)
         options = _options(
@@ -248,17 +263,16 @@ def _options(**values: object) -> list[str]:
 
 def _stress(
     sources: list[Path],
+    recordings: "tuple[Recording, ...]",
     plan: "StressPlan",
     variant: _Variant,
     report: Path | None,
     plot: Path | None,
 ) -> None:
     from asr.cli.bench_stress import check_plot, stress_bench
-    from asr.evaluation.playback import read_recordings
 
     if plot is not None:
         check_plot(plot)
-    recordings = read_recordings(sources)
     stress_bench(variant.load(), recordings, plan, sources, report, plot)
 
 

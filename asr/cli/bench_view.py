@@ -1,7 +1,6 @@
 """`asr bench` without `--stress`: runs, their tables and their files."""
 
 import shlex
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ import typer
 
 from asr.cli.options import EXIT_INTERRUPTED
 from asr.cli.signals import stop_on_signals
-from asr.errors import AsrError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,7 +51,8 @@ def plain_bench(
         content = bench_result(
             envelope, bench, plan, rows, [str(s) for s in sources], settings.threads
         )
-        profile = _profile(recognizer, settings.threads, watch) if per_op else None
+        is_profiled = per_op and content["complete"]
+        profile = _profile(recognizer, settings.threads, watch) if is_profiled else None
     _show_rows(rows)
     if profile is not None:
         content["operators"] = profile.to_dict()
@@ -99,43 +98,36 @@ def matrix_bench(
     file: Path,
     sources: Sequence[Path] | None,
     samples: Callable[[], Path],
+    split: str | None,
+    limit: int | None,
     report: Path | None,
     table: Path | None,
 ) -> None:
-    """Compare the variants of a matrix, and show and write what came of it."""
+    """Compare the variants of a matrix, and show and write what came of it. What is named here goes
+    before what the matrix names."""
     from asr.evaluation import matrix
     from asr.evaluation.envelope import describe_run
     from asr.evaluation.matrix_file import read_matrix
     from asr.evaluation.matrix_table import check_markers, write_table
-    from asr.evaluation.playback import Recording, read_recordings
+    from asr.evaluation.playback import read_recordings
     from asr.evaluation.probe import measure
     from asr.evaluation.roofline import measure_rates
 
     plan = read_matrix(file)
     if table is not None:
         check_markers(table)
-    recordings: Sequence[Recording]
-    if sources or plan.manifest is None:
-        sources = sources or [samples()]
-        recordings = read_recordings(sources, one_rate=False)[: plan.limit]
-    else:
-        from asr.evaluation.manifest import read_manifest
-
-        sources = [plan.manifest]
-        rows = read_manifest(plan.manifest, plan.split, plan.limit)
-        for row in rows.skipped:
-            warnings.warn(f"{plan.manifest}: {row.id} is left out: {row.reason}", stacklevel=2)
-        recordings = [Recording(row.audio, row.text) for row in rows.utterances]
-        if not recordings:
-            raise AsrError(f"{plan.manifest}: no usable recording in it; name another manifest")
-    with _status() as watch:
+    if not sources and plan.manifest is not None:
+        sources, split = [plan.manifest], split or plan.split
+    sources, limit = sources or [samples()], limit or plan.limit
+    recordings = read_recordings(sources, one_rate=False, split=split, limit=limit)
+    with stop_on_signals() as stopped, _status() as watch:
         runs = []
         for variant in plan.variants:
             watch(f"loading {variant.name}")
             runs.append(matrix.load_variant(variant))
         baseline = runs[plan.baseline]
         envelope = describe_run(baseline.recognizer)
-        matrix.run_matrix(runs, recordings, plan.repeat, watch=watch)
+        complete = matrix.run_matrix(runs, recordings, plan.repeat, watch=watch, stopped=stopped)
         results = []
         for run in runs:
             watch(f"loading and memory of {run.variant.name}")
@@ -143,12 +135,13 @@ def matrix_bench(
         watch("what this machine can do")
         roofline = matrix.roofline_result(runs, measure_rates)
     content = matrix.matrix_result(
-        envelope, plan, results, roofline, [str(s) for s in sources], baseline.audio_s
+        envelope, plan, results, roofline, [str(s) for s in sources], baseline.audio_s, complete
     )
     _show_matrix(content)
     _write(report, content)
-    if table is not None:
+    if table is not None and complete:
         write_table(table, content)
+    _end(complete)
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,12 +102,12 @@ def evaluate_command(
 ) -> None:
     """Measure word error rate, real-time factor and memory on transcribed recordings.
 
-    The recordings are streamed block by block, one thread a process, as a program would. Errors are
-    counted with sclite's alignment after one normalisation of both texts. RTF leaves out reading
-    the files; with --jobs it is the computing of all processes over the audio, and memory is that
-    of the largest. A row or recording that can't be used is skipped, and that is said. With a
-    budget, which takes one job, the table has what it led to. --compare draws the utterances of
-    both reports together (paired bootstrap).
+    The recordings are streamed block by block, one thread a process, as a program would; what `asr
+    tune` chose is left alone. Errors are counted with sclite's alignment after one normalisation of
+    both texts. RTF leaves out reading the files; with --jobs it is the computing of all processes
+    over the audio, and memory is that of the largest. A row or recording that can't be used is
+    skipped, and that is said. With a budget, which takes one job, the table has what it led to.
+    --compare draws the utterances of both reports together (paired bootstrap).
 
     Ctrl-C ends it early: what was measured so far is reported, marked as incomplete. With --report
     it is also kept in OUT.json.partial, however it ends, and the same command goes on from there.
@@ -122,14 +122,14 @@ def evaluate_command(
     from asr.evaluation.parallel import LoadOptions
 
     output = _Output(report, trn, ctm, tuple(by or ()), worst, compare)
-    output.check_destinations()
+    output.check_destinations(manifests)
     budget = make_budget(budget_rtf, budget_memory_mb, budget_latency_ms)
     if budget is not None and jobs > 1:
         raise AsrError(f"a budget and --jobs {jobs}: the jobs would take it from each other; use 1")
     manifest = read_corpora(manifests, split, limit)
     output.check_fields(manifest)
     other = output.read_other(manifest)
-    recognizer = load(model, precision=precision, engine=engine, chunk_ms=chunk_ms)
+    recognizer = load(model, precision=precision, engine=engine, chunk_ms=chunk_ms, threads=1)
     envelope = describe_evaluation(recognizer, manifests, split, limit, jobs)
     console = Console(stderr=True)
     evaluation = Evaluation(recognizer, skipped=manifest.skipped, budget=budget)
@@ -165,16 +165,17 @@ class _Output:
     worst: int
     compare: Path | None
 
-    def check_destinations(self) -> None:
-        """Raise AsrError where no file can be written."""
+    def check_destinations(self, manifests: list[Path]) -> None:
+        """Raise AsrError where no file can be written, or it would replace what is read."""
         from asr.evaluation.nist import ctm_paths, trn_paths
 
+        inputs = manifests if self.compare is None else [*manifests, self.compare]
         if self.report is not None:
-            check_destination("--report", self.report)
+            check_destination("--report", self.report, inputs)
         for path in trn_paths(self.trn) if self.trn is not None else ():
-            check_destination("--trn", path)
+            check_destination("--trn", path, inputs)
         for path in ctm_paths(self.ctm) if self.ctm is not None else ():
-            check_destination("--ctm", path)
+            check_destination("--ctm", path, inputs)
 
     def check_fields(self, manifest: "Manifest") -> None:
         """Raise AsrError for a field that no utterance has."""

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -66,7 +67,9 @@ BudgetLatencyMs = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", metavar="N", help="Threads of the inference engine; default: 1."),
+    typer.Option(
+        "--threads", min=1, metavar="N", help="Threads of the inference engine; default: 1."
+    ),
 ]
 
 
@@ -78,8 +81,9 @@ def make_budget(
     return None if budget == Budget() else budget
 
 
-def check_destination(option: str, path: Path) -> None:
-    """Raise AsrError where no file can be written: better now than behind an hour of audio.
+def check_destination(option: str, path: Path, inputs: Iterable[Path] = ()) -> None:
+    """Raise AsrError where no file can be written, or one of the `inputs` would be lost: better now
+    than behind an hour of audio.
 
     `option` is the one that names `path`.
     """
@@ -87,6 +91,8 @@ def check_destination(option: str, path: Path) -> None:
         raise AsrError(f"{option} {path}: there is no directory {path.parent}; make it first")
     if os.path.exists(path) and not os.path.isfile(path):  # a device would be replaced
         raise AsrError(f"{option} {path}: no plain file; expected a file name")
+    if os.path.exists(path) and any(_is_same(path, each) for each in inputs):
+        raise AsrError(f"{option} {path}: it is read here, and would be lost; name another file")
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name):
             pass
@@ -94,3 +100,7 @@ def check_destination(option: str, path: Path) -> None:
         raise AsrError(
             f"{option} {path}: can't be written: {error.strerror}; name another file"
         ) from error
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return os.path.exists(other) and os.path.samefile(path, other)

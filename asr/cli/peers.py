@@ -63,7 +63,7 @@ def peers_command(
     from asr.evaluation.peers.comparison import compare
 
     if report is not None:
-        check_destination("--report", report)
+        check_destination("--report", report, manifests)
     manifest = read_corpora(manifests, split, limit)
     envelope = describe_evaluation(
         load(model, precision=precision, threads=1), manifests, split, limit

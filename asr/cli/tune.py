@@ -109,7 +109,7 @@ def tune_command(
         raise AsrError("no recordings; name manifests of transcribed ones: asr tune MANIFEST...")
     for option, path in (("--report", report), ("--plot", plot)):
         if path is not None:
-            check_destination(option, path)
+            check_destination(option, path, manifests)
     if plot is not None and plot.suffix != ".svg":
         raise AsrError(f"--plot {plot}: expected a name that ends in .svg")
 

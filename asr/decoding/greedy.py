@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from asr.decoding.hypothesis import BLANK, INITIAL_CONTEXT, UNK, Emission, Hypothesis
+from asr.decoding.hypothesis import INITIAL_CONTEXT, UNK, Emission, Hypothesis
 from asr.engines import Engine, Floats
 
 
@@ -34,7 +34,7 @@ class GreedySearch:
         while start < len(encoder_out):
             log_probs = self._engine.join(encoder_out[start:], self._predictor_out)
             best = log_probs.argmax(axis=1)
-            labels = np.flatnonzero((best != BLANK) & (best != UNK))
+            labels = np.flatnonzero(best > UNK)  # above blank and <unk>
             if not len(labels):
                 break
             row = int(labels[0])

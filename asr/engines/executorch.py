@@ -93,7 +93,8 @@ class ExecutorchEngine:
             raise AsrError(f"{threads} threads; expected one or more")
         self._path = bundle.path / graphs.encoder
         self._torch, self._runtime = _import_runtime(bundle)
-        _set_threads(self._runtime, threads)
+        set_threads(self._runtime, threads)
+        self._torch.set_num_threads(threads)  # it appends the rows
         self._lock = threading.Lock()
         self._program = self._load_program(bundle, graphs.encoder)
         self._methods: dict[str, Any] = {}
@@ -133,7 +134,7 @@ class ExecutorchEngine:
             x[: len(features)] = features
         out, rows, inputs = self._run(
             encoder_method(chunk),
-            self._torch.from_numpy(np.ascontiguousarray(x)[None]),
+            self._tensor(x[None]),
             state.attention,
             state.convolution,
             self._torch.tensor([float(frames)]),
@@ -155,8 +156,8 @@ class ExecutorchEngine:
         blocks = [
             self._run(
                 "joiner",
-                self._torch.from_numpy(encoder_out[start : start + MAX_JOINED]),
-                self._torch.from_numpy(predictor_out[start : start + MAX_JOINED]),
+                self._tensor(encoder_out[start : start + MAX_JOINED]),
+                self._tensor(predictor_out[start : start + MAX_JOINED]),
             )[0].numpy()
             for start in range(0, len(encoder_out), MAX_JOINED)
         ]
@@ -170,10 +171,15 @@ class ExecutorchEngine:
 
     def _predict_bytes(self, context: bytes) -> Floats:
         """Predict for the bytes of one context: what an array can't be, the key of a cache."""
-        row = np.frombuffer(context, dtype=np.int64)[None].copy()  # torch wants to own it
-        out: Floats = self._run("predictor", self._torch.from_numpy(row))[0].numpy()
+        row = np.frombuffer(context, dtype=np.int64)[None]
+        out: Floats = self._run("predictor", self._tensor(row))[0].numpy()
         out.flags.writeable = False  # it stays in the cache
         return out
+
+    def _tensor(self, array: np.ndarray) -> Any:
+        """Return a tensor in the memory of an array; read-only ones, which torch has not, are
+        copied."""
+        return self._torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
     def _run(self, name: str, *inputs: Any) -> Sequence[Any]:
         """Raises BundleError for what only shows when the program runs."""
@@ -299,8 +305,9 @@ _pool_threads: int | None = None
 _pool_lock = threading.Lock()
 
 
-def _set_threads(runtime: ModuleType, threads: int) -> None:
-    """Size the thread pool of the process, once."""
+def set_threads(runtime: ModuleType, threads: int) -> None:
+    """Size the thread pool of the process, before any method is loaded. Raises AsrError if it has
+    another size already."""
     global _pool_threads
     with _pool_lock:
         if _pool_threads is None:

@@ -56,7 +56,9 @@ class OnnxEngine:
         if threads < 1:
             raise AsrError(f"{threads} threads; expected one or more")
         options, contract = session_options(threads), _contract(bundle)
-        self._encoder = _Graph(bundle, graphs.encoder, options, *contract["encoder"])
+        one_stream = session_options(threads)
+        one_stream.add_free_dimension_override_by_name("N", 1)  # 3 % of a step
+        self._encoder = _Graph(bundle, graphs.encoder, one_stream, *contract["encoder"])
         self._predictor = _Graph(bundle, graphs.predictor, options, *contract["predictor"])
         self._joiner = _Graph(bundle, graphs.joiner, options, *contract["joiner"])
         self._subsampling_factor = bundle.streaming.subsampling_factor

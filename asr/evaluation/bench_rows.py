@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.errors import AsrError
-from asr.evaluation import figures
+from asr.evaluation import untimed_rows
 from asr.evaluation.benchmark import (
     Bench,
     BenchPlan,
@@ -25,7 +25,7 @@ from asr.evaluation.energy import (
     find_source,
 )
 from asr.evaluation.probe import ProbePlan, ProbeResult, measure
-from asr.evaluation.rows import Row, all_not_available, figure
+from asr.evaluation.rows import INTERRUPTED, Row, all_not_available, figure
 
 TIMED_ROWS = tuple(
     (f"{name}_latency_ms_{p}", "ms")
@@ -60,7 +60,8 @@ def collect_rows(
     no_source: str = "no energy source was looked for",
 ) -> dict[str, Row]:
     """Measure all rows. `source` tells energy, or `no_source` why there is none; see
-    `energy_source`. An interrupt ends the passes early, and what needs them is then of those done.
+    `energy_source`. An interrupt ends the passes early, and what needs them is then of those done;
+    a later one costs the rows that are being measured.
 
     Raises KeyboardInterrupt where none was done, AudioError for a damaged recording.
     """
@@ -76,20 +77,20 @@ def collect_rows(
     frame_ms = bundle.streaming.subsampling_factor * bundle.features.frame_shift_ms
     point = recognizer.stream().point
     rows = {
-        **figures.accuracy_rows(bench.recordings, texts),
-        **figures.size_rows(bundle, recognizer.graphs),
-        **figures.installation_rows(),
+        **untimed_rows.accuracy_rows(bench.recordings, texts),
+        **untimed_rows.size_rows(bundle, recognizer.graphs),
+        **untimed_rows.installation_rows(),
         **speed_rows(passes, recognizer.chunk_ms, point.wait_ms),
         **_timed_rows(bench, sources, 0 if interrupted else plan.repeat, watch),
         **stability_rows(passes[0]),
         **_probe_rows(bench, plan, settings, interrupted, watch, probe),
-        "state_bytes": figure(figures.state_bytes(recognizer.stream().encoder_state), "bytes"),
+        "state_bytes": figure(untimed_rows.state_bytes(recognizer.stream().encoder_state), "bytes"),
     }
     if source and meter and idle:
         rows |= energy_rows(source, idle, meter.use, audio_s)
     else:
         rows |= all_not_available(MEASURED_ROWS, no_source)
-    rows |= figures.energy_model_rows(
+    rows |= untimed_rows.energy_model_rows(
         bundle,
         recognizer.graphs.precision,
         round(recognizer.chunk_ms / frame_ms),
@@ -140,14 +141,17 @@ def _timed_rows(
     bench: Bench, sources: Sequence[Path], repeat: int, watch: Callable[[str], None]
 ) -> dict[str, Row]:
     if not repeat:
-        return all_not_available(TIMED_ROWS, "interrupted")
+        return all_not_available(TIMED_ROWS, INTERRUPTED)
     watch("latency of words with known times")
     try:
         with scratch() as folder:
-            speech, where = timed_speech(sources, Path(folder))
+            played = {recording.path for recording in bench.recordings}
+            speech, where = timed_speech(sources, played, Path(folder))
             return bench.timed_rows(speech, where, repeat)
     except AsrError as error:
         return all_not_available(TIMED_ROWS, str(error))
+    except KeyboardInterrupt:
+        return all_not_available(TIMED_ROWS, INTERRUPTED)
 
 
 def _probe_rows(
@@ -169,4 +173,7 @@ def _probe_rows(
         growth_s=0.0 if interrupted else settings.growth_s,
     )
     watch("loading and memory in fresh processes")
-    return figures.probe_rows(probe_plan, 1 if interrupted else plan.repeat, probe)
+    try:
+        return untimed_rows.probe_rows(probe_plan, 1 if interrupted else plan.repeat, probe)
+    except KeyboardInterrupt:
+        return all_not_available(untimed_rows.PROBED_ROWS, INTERRUPTED)

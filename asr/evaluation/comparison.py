@@ -101,7 +101,7 @@ def read_other_report(path: Path) -> OtherReport:
     """Read what `asr eval --report` wrote. Raises AsrError for anything else."""
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AsrError(f"can't read the report {path}: {error}") from error
     rows = content.get("rows") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not all(map(_is_row, rows)):

@@ -7,7 +7,7 @@ so of its speech the times are exact. A manifest may have them as `words`, a lis
 
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,14 +154,21 @@ def _flite(*arguments: str) -> str:
     return done.stdout
 
 
-def timed_speech(sources: Sequence[Path], folder: Path) -> tuple[list[TimedSpeech], str]:
-    """Return speech with known word times and where it is from: the manifests (`*.jsonl`) among the
-    sources if they have such, else synthesised into `folder`.
+def timed_speech(
+    sources: Sequence[Path], recordings: Collection[Path], folder: Path
+) -> tuple[list[TimedSpeech], str]:
+    """Return speech with known word times and where it is from: those of the recordings whose words
+    the manifests (`*.jsonl`) among the sources time, else synthesised into `folder`.
 
     Raises AsrError if there is none.
     """
     manifests = [source for source in sources if source.suffix == ".jsonl"]
-    stated = [speech for manifest in manifests for speech in read_timed_manifest(manifest)]
+    stated = [
+        speech
+        for manifest in manifests
+        for speech in read_timed_manifest(manifest)
+        if speech.audio in recordings
+    ]
     if stated:
         return stated, "word times of the manifest"
     return synthesize(folder), f"synthetic speech (flite {VOICE})"

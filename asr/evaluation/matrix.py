@@ -24,6 +24,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +66,17 @@ class VariantRun:
 
 
 def load_variant(variant: Variant) -> VariantRun:
-    """Load. Raises AsrError, also for graphs that the bundle hasn't."""
-    recognizer = asr.load(
-        variant.model,
-        precision=variant.precision,
-        engine=variant.engine,
-        chunk_ms=variant.chunk_ms,
-        threads=variant.threads,
-    )
+    """Load. Raises AsrError that names the variant, also for graphs that the bundle hasn't."""
+    try:
+        recognizer = asr.load(
+            variant.model,
+            precision=variant.precision,
+            engine=variant.engine,
+            chunk_ms=variant.chunk_ms,
+            threads=variant.threads,
+        )
+    except AsrError as error:
+        raise AsrError(f"the variant {variant.name!r}: {error}") from error
     timed: list[TimingEngine] = []
 
     def wrap(engine: Engine) -> Engine:
@@ -91,26 +95,36 @@ def run_matrix(
     clock: Callable[[], float] = time.perf_counter,
     read: Callable[[Path, float], Blocks] = read_blocks,
     watch: Callable[[str], None] = lambda text: None,
-) -> None:
+    stopped: Callable[[], bool] = lambda: False,
+) -> bool:
     """Play every recording `repeat` times to all variants, once without measuring before, so that
-    caches and clock rates are as they stay. Raises AudioError, and AsrError for recordings that are
-    too short for a chunk."""
+    caches and clock rates are as they stay. `stopped` ends it early, behind the first recording at
+    the soonest. Return whether it came to its end.
+
+    Raises AudioError, and AsrError for recordings that are too short for a chunk.
+    """
     slice_s = slice_ms([run.recognizer.chunk_ms for run in runs]) / 1000
     watch("warm-up")
     _play_all(runs, read(recordings[0].path, slice_s), clock, turn=0, measure=False)
-    turn = 0
-    for number in range(repeat):
-        for index, recording in enumerate(recordings):
-            watch(f"pass {number + 1} of {repeat}, recording {index + 1} of {len(recordings)}")
-            blocks = read(recording.path, slice_s)
-            texts = _play_all(runs, blocks, clock, turn, measure=True)
-            turn += 1
-            if number == 0 and recording.text is not None:
-                for run, text in zip(runs, texts, strict=True):
-                    reference = normalize(recording.text)
-                    run.errors += WordErrors.between(reference, normalize(text))
+    complete = True
+    for turn, (number, (index, recording)) in enumerate(
+        product(range(repeat), enumerate(recordings))
+    ):
+        if turn and stopped():
+            complete = False
+            break
+        watch(f"pass {number + 1} of {repeat}, recording {index + 1} of {len(recordings)}")
+        if index == 0:  # what an engine remembers of the same words would make it faster
+            for run in runs:
+                run.engine.release_memory()
+        texts = _play_all(runs, read(recording.path, slice_s), clock, turn, measure=True)
+        if number == 0 and recording.text is not None:
+            for run, text in zip(runs, texts, strict=True):
+                reference = normalize(recording.text)
+                run.errors += WordErrors.between(reference, normalize(text))
     if not all(run.steps_s for run in runs):
         raise AsrError("the recordings are shorter than a chunk; name longer ones")
+    return complete
 
 
 def slice_ms(chunks_ms: Sequence[int]) -> int:
@@ -164,6 +178,10 @@ def variant_result(
             reasons["wer_delta"] = f"no variant is named {BASELINE}"
     else:
         reasons |= dict.fromkeys(("wer", "wer_delta"), "the recordings have no texts")
+    ratios = {"step_ratio": _paired(run, baseline, 0), "rtf_ratio": _paired(run, baseline, 1)}
+    for name, ratio in ratios.items():
+        if ratio is None:
+            reasons[name] = "no recording is as long as the chunks of both"
     return {
         "name": variant.name,
         "model": str(bundle.path),
@@ -180,8 +198,7 @@ def variant_result(
         "wer": wer,
         "wer_delta": wer_delta,
         "nodes": nodes,
-        "step_ratio": _paired(run, baseline, 0),
-        "rtf_ratio": _paired(run, baseline, 1),
+        **ratios,
         "energy_modelled_mj_per_audio_s": energy_mj,
         "reasons": reasons,
     }
@@ -217,6 +234,7 @@ def matrix_result(
     roofline: dict[str, Any],
     sources: Sequence[str],
     audio_s: float,
+    complete: bool,
 ) -> dict[str, Any]:
     """Return what the JSON holds; the envelope is that of the baseline."""
     return {
@@ -226,6 +244,7 @@ def matrix_result(
         "threads": plan.variants[plan.baseline].threads,
         "sources": list(sources),
         "repeat": plan.repeat,
+        "complete": complete,
         "audio_s": audio_s,
         "variants": list(variants),
         "roofline": roofline,
@@ -261,10 +280,11 @@ def _play_all(
     return [one.final.text for one in played]
 
 
-def _paired(run: VariantRun, baseline: VariantRun, part: int) -> float:
-    """Return the median ratio over the slices in which both encoded something."""
+def _paired(run: VariantRun, baseline: VariantRun, part: int) -> float | None:
+    """Return the median ratio over the slices in which both encoded something; None without any."""
     pairs = zip(run.slices, baseline.slices, strict=True)
-    return statistics.median(own[part] / other[part] for own, other in pairs if own[0] and other[0])
+    ratios = [own[part] / other[part] for own, other in pairs if own[0] and other[0]]
+    return statistics.median(ratios) if ratios else None
 
 
 def _chunk_frames(recognizer: Recognizer) -> int:

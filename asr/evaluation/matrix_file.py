@@ -1,8 +1,8 @@
 """What `asr bench --matrix` compares: a YAML file.
 
-manifest: dev.jsonl        # relative to this file; texts give the WER
-split: dev                 # optional
-limit: 40                  # optional: recordings
+manifest: dev.jsonl        # relative to this file; texts give the WER; optional, as the next two
+split: dev                 # of the manifest
+limit: 40                  # recordings
 repeat: 3                  # optional: passes over them
 variants:
   - name: baseline         # the others' WER and times are set against it

@@ -9,6 +9,7 @@ from typing import Any
 
 from asr.errors import AsrError
 from asr.evaluation.rows import format_number
+from asr.whole_files import write_whole
 
 FIRST, LAST = "<!-- matrix: made by asr bench --matrix -->\n", "<!-- /matrix -->\n"
 
@@ -37,7 +38,8 @@ def check_markers(path: Path) -> None:
 def write_table(path: Path, content: Mapping[str, Any]) -> None:
     """Put the table of a matrix result between its markers in `path`. Raises AsrError."""
     before, after = _parts(path)
-    path.write_text(before + FIRST + markdown(content) + LAST + after, encoding="utf-8")
+    text = before + FIRST + markdown(content) + LAST + after
+    write_whole(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
 
 
 def markdown(content: Mapping[str, Any]) -> str:
@@ -71,7 +73,7 @@ def cell(item: Mapping[str, Any], key: str) -> str:
     if value is None:
         return "n/a"
     if isinstance(value, str):
-        return value
+        return value.replace("|", "\\|")
     if key in _PERCENT:
         return f"{100 * value:+.2f}" if key == "wer_delta" else f"{100 * value:.2f}"
     return format_number(value)

@@ -42,9 +42,15 @@ class Play:
     complete: bool = False  # to its end
 
 
-def read_recordings(sources: Sequence[Path], *, one_rate: bool = True) -> tuple[Recording, ...]:
-    """Return the recordings of manifests (`*.jsonl`) and audio files. What a manifest has and can't
-    be played is left out with a warning.
+def read_recordings(
+    sources: Sequence[Path],
+    *,
+    one_rate: bool = True,
+    split: str | None = None,
+    limit: int | None = None,
+) -> tuple[Recording, ...]:
+    """Return the recordings of manifests (`*.jsonl`; of each the rows of `split`, at most `limit`)
+    and audio files. What a manifest has and can't be played is left out with a warning.
 
     Raises AsrError where there is none, and where they are for one stream (`one_rate`) and of
     several rates; AudioError and ManifestError for one that can't be used.
@@ -52,7 +58,7 @@ def read_recordings(sources: Sequence[Path], *, one_rate: bool = True) -> tuple[
     recordings: list[Recording] = []
     for source in sources:
         if source.suffix == MANIFEST_SUFFIX:
-            rows = read_manifest(source)
+            rows = read_manifest(source, split, limit)
             recordings += [Recording(row.audio, row.text) for row in rows.utterances]
             for row in rows.skipped:
                 warnings.warn(f"{source}: {row.id} is left out: {row.reason}", stacklevel=2)

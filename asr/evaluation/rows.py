@@ -23,6 +23,9 @@ from typing import Any
 
 BENCH_SCHEMA_VERSION = 1
 
+INTERRUPTED = "interrupted"
+"""The reason of what an interrupt left no time for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:

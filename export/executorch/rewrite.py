@@ -9,6 +9,7 @@ these, made of the same weights, and the code of the model runs them as it ran i
 """
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -128,9 +129,16 @@ class EncoderStep(nn.Module):
 
     A stream's last chunk may have fewer frames: it is padded, and `frames` says how many are real.
 
-    It gives the new rows of the caches; the caller appends them, and drops as many old ones. The
-    next caches as outputs were copied three times a call: a third of the time of a step.
+    It gives the new rows of the caches; the caller appends them, and drops as many old ones. As
+    outputs, the next caches (0.8 MB) were copied three times a call: a step of the built-in model
+    took 2.2 ms, not 1.7, and two pieces.
     """
+
+    past_cos: Tensor
+    past_sin: Tensor
+    new_cos: Tensor
+    new_sin: Tensor
+    keys: Tensor  # position of each key, the first new frame being 0
 
     def __init__(self, encoder: ConformerEncoder, streaming: StreamingConfig, chunk: int) -> None:
         super().__init__()
@@ -180,6 +188,8 @@ class EncoderStep(nn.Module):
 
 class PredictorStep(nn.Module):
     """The predictor for one context: `(1, context_size)` int64 -> `(1, joiner_dim)`."""
+
+    table: Tensor
 
     def __init__(self, model: Transducer) -> None:
         super().__init__()
@@ -231,6 +241,7 @@ def stack(*linears: nn.Linear) -> nn.Linear:
 def _rewritten(encoder: ConformerEncoder) -> ConformerEncoder:
     encoder = copy.deepcopy(encoder)
     absorb_norms(encoder)
+    block: Any
     encoder.set_submodule("subsampling", Subsampling(encoder.subsampling))
     for block in encoder.blocks:
         for part in (block.feedforward_in, block.feedforward_out):

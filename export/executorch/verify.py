@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 
 from asr.bundle import StreamingConfig
-from asr.engines.executorch import CHUNKS, ExecutorchState, append_rows, encoder_method
+from asr.engines.executorch import (
+    CHUNKS,
+    ExecutorchState,
+    append_rows,
+    encoder_method,
+    set_threads,
+)
 from asr.errors import ExportError
 from export.executorch.lowering import FLOAT, Method, Program, methods
 from training.model import EncoderState, Transducer, initial_state
@@ -95,6 +101,7 @@ def verify_program(
     """
     from executorch.extension.pybindings import portable_lib
 
+    set_threads(portable_lib, 1)
     quantized = precision != FLOAT
     loaded = portable_lib._load_program_from_buffer(program.content)
     found = {}

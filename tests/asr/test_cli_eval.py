@@ -69,8 +69,14 @@ def loaded(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> list[tuple[Any
     calls: list[tuple[Any, ...]] = []
 
     def load(
-        path: Path | None = None, *, precision: str | None, engine: str | None, chunk_ms: int | None
+        path: Path | None,
+        *,
+        precision: str | None,
+        engine: str | None,
+        chunk_ms: int | None,
+        threads: int,
     ) -> FakeRecognizer:
+        assert threads == 1, "named, so that what asr tune chose is left alone"
         calls.append((path, precision, engine, chunk_ms))
         return FakeRecognizer(tiny_bundle)
 
@@ -386,6 +392,7 @@ def test_bad_input_is_refused_before_the_model_is_loaded(
     os.mkfifo(tmp_path / "pipe")
     assert "expected a file name" in str(run(path, "--report", tmp_path / "pipe").exception)
     assert "can't be written: File name" in str(run(path, "--report", "x" * 300).exception)
+    assert "read here, and would be lost" in str(run(path, "--report", path).exception)
     assert run(path, "--limit", "0").exit_code == 2
     assert loaded == []
 

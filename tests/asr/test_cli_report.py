@@ -49,11 +49,17 @@ def test_a_page_and_its_tables(tmp_path: Path) -> None:
     [
         ("out.html", "missing.json", "missing.json: can't be read as JSON"),
         ("no/such/out.html", "eval.json", "there is no directory"),
+        ("out.json", "eval.json", "expected a name that ends in .html"),
+        ("out.html", "bad.json", "bad.json: not as this version writes it"),
+        ("out.html", "nan.json", "nan.json: can't be read as JSON: NaN is no number"),
     ],
 )
 def test_a_mistake_is_one_line(page: str, file: str, message: str, tmp_path: Path) -> None:
-    write_results(tmp_path, "eval")
-    result = run("report", tmp_path / page, tmp_path / file)
+    (known,) = write_results(tmp_path, "eval")
+    for name, wer in (("bad", "much"), ("nan", float("nan"))):
+        content = json.loads(known.read_text()) | {"wer": wer}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    result = run("report", tmp_path / page, known, tmp_path / file)
     assert result.exit_code == 2
     assert message in result.stderr
     assert not (tmp_path / page).exists()

@@ -119,8 +119,8 @@ def test_no_thread_is_started_unless_it_is_asked_for(tiny_bundle: Path, bundle: 
 
 
 def test_graphs_for_another_engine_are_named(bundle: Bundle) -> None:
-    graphs = replace(bundle.graphs("int8"), engine="executorch")
-    message = r"the engine 'executorch'.*--upgrade 'earshot-asr\[executorch\]'"
+    graphs = replace(bundle.graphs("int8"), engine="abacus")
+    message = r"the engine 'abacus'.*--upgrade 'earshot-asr\[abacus\]'"
     with pytest.raises(BundleError, match=message):
         open_engine(replace(bundle, variants=(graphs,)))
 

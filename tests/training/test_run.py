@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,22 @@ def test_a_few_utterances_are_learned_by_heart(
     model, tokens = load_model(folder)
     assert len(tokens) == model.config.vocab_size == 20
     assert float(model.encoder.feature_mean.abs().sum()) > 0, "statistics travel with the model"
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_quantization_aware_training_leaves_a_model_like_any_other(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """Its export reads it, another run goes on from it, and its norms were not trained."""
+    monkeypatch.setitem(SIZES, "xs", TINY)
+    folder = run_recipe(
+        replace(recipe(3), quantize=precision), tones, tmp_path, Console(quiet=True)
+    )
+    model, _ = load_model(folder)
+    assert not any(type(module).__name__ == "FakeQuantizedLinear" for module in model.modules())
+    norm = model.encoder.blocks[0].feedforward_in.norm
+    assert norm.weight.eq(1).all() and norm.bias.eq(0).all()
+    assert journal(tmp_path / "tiny"), "it was trained"
 
 
 KILLED_RUN = """

@@ -10,6 +10,9 @@ arithmetic in training, so that training makes up for it (arXiv 1712.05877, grad
 through, arXiv 1308.3432).
 """
 
+import logging
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -37,6 +40,8 @@ def quantize_linears(module: nn.Module, precision: str) -> None:
 
     Raises AsrError without torchao.
     """
+    # It tells torch's developers of what torch's developers did.
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     try:
         from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
         from torchao.quantization.granularity import PerAxis, PerGroup
@@ -49,7 +54,8 @@ def quantize_linears(module: nn.Module, precision: str) -> None:
             weight_dtype=torch.int8, weight_granularity=PerAxis(0)
         ),
         4: Int8DynamicActivationIntxWeightConfig(
-            weight_dtype=torch.int4, weight_granularity=PerGroup(GROUP)
+            weight_dtype=torch.int4,  # type: ignore[attr-defined]
+            weight_granularity=PerGroup(GROUP),
         ),
     }
     for bits, config in configs.items():
@@ -100,6 +106,7 @@ def absorb_norms(encoder: ConformerEncoder) -> None:
     The encoder computes what it computed, in operations that a device need not do. The norms are
     left without effect, and without training: what they could learn, the layers behind them can.
     """
+    block: Any
     for block in encoder.blocks:
         attention = block.attention
         behind: list[tuple[nn.LayerNorm, list[nn.Linear]]] = [
@@ -110,8 +117,8 @@ def absorb_norms(encoder: ConformerEncoder) -> None:
         ]
         for norm, linears in behind:
             for linear in linears:
-                linear.bias += linear.weight @ norm.bias
-                linear.weight *= norm.weight
+                linear.bias.add_(linear.weight @ norm.bias)
+                linear.weight.mul_(norm.weight)
             norm.weight.fill_(1)
             norm.bias.fill_(0)
             norm.requires_grad_(False)
@@ -129,7 +136,8 @@ def rounded_weight(weight: Tensor, bits: int) -> Tensor:
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     scale = groups.abs().amax(-1, keepdim=True) / ((high - low) / 2)
     scale = scale.clamp(min=torch.finfo(weight.dtype).eps)
-    return ((groups / scale).round().clamp(low, high) * scale).view_as(weight)
+    # Times the reciprocal, as torchao has it: a quotient of exactly 127.5 may round otherwise.
+    return ((groups * (1 / scale)).round().clamp(low, high) * scale).view_as(weight)
 
 
 @torch.no_grad()
@@ -138,4 +146,4 @@ def rounded_activation(x: Tensor) -> Tensor:
     low, high = x.amin(-1, keepdim=True).clamp(max=0), x.amax(-1, keepdim=True).clamp(min=0)
     scale = ((high - low) / 255).clamp(min=torch.finfo(torch.float32).eps)
     zero = -128 - (low / scale).round()
-    return ((x / scale).round().add_(zero).clamp_(-128, 127).sub_(zero)).mul_(scale)
+    return ((x * (1 / scale)).round().add_(zero).clamp_(-128, 127).sub_(zero)).mul_(scale)

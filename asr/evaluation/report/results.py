@@ -83,7 +83,7 @@ def read_results(paths: Sequence[Path]) -> tuple[Result, ...]:
 
 def _read(number: int, path: Path) -> Result:
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except (OSError, ValueError, RecursionError) as error:
         raise AsrError(f"{path}: can't be read as JSON: {error}") from error
     kind = _kind(content)
@@ -99,6 +99,10 @@ def _read(number: int, path: Path) -> Result:
             "with this version"
         )
     return Result(number, path, kind, content)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
 def _kind(content: Any) -> str | None:

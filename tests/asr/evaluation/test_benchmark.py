@@ -6,11 +6,19 @@ from pathlib import Path
 import pytest
 
 import asr
+from asr.engines.onnx import OnnxEngine
 from asr.errors import AsrError
-from asr.evaluation import figures
+from asr.evaluation import untimed_rows
 from asr.evaluation.bench_rows import BenchSettings, collect_rows
-from asr.evaluation.benchmark import Bench, BenchPlan, chunk_histogram, speed_rows
+from asr.evaluation.benchmark import (
+    Bench,
+    BenchPlan,
+    bench_result,
+    chunk_histogram,
+    speed_rows,
+)
 from asr.evaluation.energy import PowerRails
+from asr.evaluation.envelope import describe_run
 from asr.evaluation.playback import Recording
 from asr.evaluation.probe import ProbeError, ProbePlan, ProbeResult
 
@@ -78,12 +86,17 @@ def test_every_row_has_a_value_or_a_reason(bench: Bench, tmp_path: Path) -> None
     assert sum(histogram["counts"]) == sum(len(one.chunks) for one in bench.passes)
 
 
-def test_what_fails_in_another_process_is_a_reason(bench: Bench) -> None:
+def test_what_fails_in_another_process_is_a_reason(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # without flite
+
     def fail(plan: ProbePlan) -> ProbeResult:
         raise ProbeError("no memory")
 
     rows = collect_rows(bench, BenchPlan(1, 0), BenchSettings(), [], probe=fail, no_source="none")
     assert rows["load_ms"].reason == rows["rss_peak_mb"].reason == "no memory"
+    assert "apt install flite" in (rows["emission_latency_ms_p50"].reason or "")
     assert rows["energy_mj_per_audio_s"].reason == "none"
 
 
@@ -103,6 +116,22 @@ def test_an_interrupt_keeps_the_passes_that_were_done(
     assert rows["emission_latency_ms_p50"].reason == "interrupted"
 
 
+def test_a_late_interrupt_costs_the_rows_that_are_being_measured(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # without flite
+
+    def probe(plan: ProbePlan) -> ProbeResult:
+        raise KeyboardInterrupt
+
+    plan = BenchPlan(1, 0)
+    rows = collect_rows(bench, plan, BenchSettings(), [], probe=probe)
+    assert rows["load_ms"].reason == rows["growth_mb_per_h"].reason == "interrupted"
+    assert rows["rtf"].value is not None
+    result = bench_result(describe_run(bench.recognizer), bench, plan, rows, [], threads=1)
+    assert result["complete"] is False
+
+
 def test_an_interrupt_before_any_pass_is_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def once() -> object:
         raise KeyboardInterrupt
@@ -120,6 +149,23 @@ def test_rests_come_before_measured_passes_only(bench: Bench) -> None:
     assert rests == []
     rested.measure(plan)
     assert rests == [7, 7]
+
+
+def test_no_pass_remembers_the_one_before(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine keeps what it has predicted, and a pass has the same words as the one before."""
+    calls: list[int] = []
+    predict = OnnxEngine._predict_bytes
+
+    def counted(self: OnnxEngine, context: bytes) -> object:
+        calls[-1] += 1
+        return predict(self, context)
+
+    monkeypatch.setattr(OnnxEngine, "_predict_bytes", counted)
+    fresh = Bench(asr.load(bench.recognizer.bundle.path), bench.recordings)
+    for _ in range(2):
+        calls.append(0)
+        fresh.once()
+    assert calls[0] == calls[1] > 0
 
 
 def test_passes_make_the_same_calls(bench: Bench) -> None:
@@ -146,9 +192,9 @@ def test_a_plan_that_can_not_be(plan: dict) -> None:
 
 def test_error_rates_leave_out_what_has_no_text() -> None:
     recordings = [Recording(Path("a"), "One two"), Recording(Path("b")), Recording(Path("c"), "is")]
-    rows = figures.accuracy_rows(recordings, ["one too", "never mind", "is it"])
+    rows = untimed_rows.accuracy_rows(recordings, ["one too", "never mind", "is it"])
     assert (rows["wer"].value, rows["words"].value) == (pytest.approx(2 / 3), 3)
     assert [rows[name].value for name in ("ins", "del", "sub")] == [1, 0, 1]
     assert rows["cer"].value == pytest.approx((1 + 3) / (7 + 2))
-    none = figures.accuracy_rows(recordings[1:2], ["never mind"])
+    none = untimed_rows.accuracy_rows(recordings[1:2], ["never mind"])
     assert all("name a manifest" in (row.reason or "") for row in none.values())

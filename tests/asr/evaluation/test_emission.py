@@ -43,7 +43,7 @@ def test_without_flite_the_reason_says_what_would_help(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(AsrError, match="apt install flite"):
-        emission.timed_speech([], tmp_path)
+        emission.timed_speech([], (), tmp_path)
 
 
 def _manifest(folder: Path, words: object) -> Path:
@@ -60,7 +60,8 @@ def _manifest(folder: Path, words: object) -> Path:
 
 def test_a_manifest_states_word_times(tmp_path: Path) -> None:
     words = [{"word": "So", "start_s": 0, "end_s": 0.1}, {"word": "21", "start_s": 1, "end_s": 2}]
-    speech, source = emission.timed_speech([_manifest(tmp_path, words)], tmp_path)
+    manifest = _manifest(tmp_path, words)
+    speech, source = emission.timed_speech([manifest], {tmp_path / "a.wav"}, tmp_path)
     assert source == "word times of the manifest"
     (item,) = speech
     assert item.audio == tmp_path / "a.wav"

@@ -165,6 +165,26 @@ def test_what_a_variant_lacks_has_a_reason(tiny_bundle: Path, write_speech: Writ
     }
 
 
+def test_chunks_longer_than_the_recordings_have_no_ratio(
+    tiny_bundle: Path, write_speech: Write
+) -> None:
+    recordings = [Recording(write_speech("speech.wav", 2.0))]
+    short, long = runs = _runs(tiny_bundle, 320, 2560)
+    matrix.run_matrix(runs, recordings, repeat=1)
+    result = matrix.variant_result(long, short, recordings, _probe)
+    assert (result["step_ratio"], result["rtf_ratio"]) == (None, None)
+    assert result["reasons"]["rtf_ratio"] == "no recording is as long as the chunks of both"
+
+
+def test_a_wish_to_stop_leaves_the_recordings_that_were_heard(
+    tiny_bundle: Path, write_speech: Write
+) -> None:
+    recordings = [Recording(write_speech(f"{n}.wav", 2.0), "so to me") for n in range(2)]
+    (run,) = _runs(tiny_bundle, 320)
+    assert not matrix.run_matrix([run], recordings, repeat=3, stopped=lambda: True)
+    assert (run.audio_s, run.errors.words) == (pytest.approx(2.0), 3)
+
+
 def test_recordings_shorter_than_a_chunk_are_refused(
     tiny_bundle: Path, write_speech: Write
 ) -> None:
@@ -175,7 +195,7 @@ def test_recordings_shorter_than_a_chunk_are_refused(
 
 
 def test_graphs_that_a_bundle_has_not(tiny_bundle: Path) -> None:
-    with pytest.raises(AsrError, match="int4"):
+    with pytest.raises(AsrError, match=r"variant 'four': .*int4"):
         matrix.load_variant(Variant(name="four", model=tiny_bundle, precision="int4"))
     with pytest.raises(AsrError, match="executorch"):
         matrix.load_variant(Variant(name="pte", model=tiny_bundle, engine="executorch"))
@@ -195,7 +215,7 @@ def test_a_roofline_needs_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _content(roofline: dict[str, Any]) -> dict[str, Any]:
-    variant = {"name": "baseline", "file_mb": 5.5, "step_ms_p50": 4.07, "wer": 0.1538}
+    variant = {"name": "a|b", "file_mb": 5.5, "step_ms_p50": 4.07, "wer": 0.1538}
     return {
         "variants": [variant | {"wer_delta": 0.001, "nodes": 886, "load_ms": None}],
         "roofline": roofline,
@@ -219,7 +239,7 @@ def test_the_table_stands_between_its_markers(tmp_path: Path) -> None:
     text = path.read_text()
     assert text.startswith(f"before\n{FIRST}| variant | MB |")
     assert text.endswith(f"{LAST}after\n")
-    assert "| baseline | 5.5 | 4.07 | n/a | n/a | n/a | n/a | n/a | 15.38 | +0.10 | 886 |" in text
+    assert "| a\\|b | 5.5 | 4.07 | n/a | n/a | n/a | n/a | n/a | 15.38 | +0.10 | 886 |" in text
     assert "| baseline | 6.5 | 39.4 | 0.3 | memory | 0.07 |" in text
     assert "old" not in text
 

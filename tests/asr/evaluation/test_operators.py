@@ -43,6 +43,12 @@ def test_an_engine_without_a_profiler_is_named(tiny_bundle: Path) -> None:
         profile_operators(open_bundle(tiny_bundle), graphs, 1, 8)
 
 
+def test_executorch_says_why_it_has_no_profile(tiny_bundle: Path) -> None:
+    graphs = GraphFiles("executorch", "int8", "m", "m", "m")
+    with pytest.raises(AsrError, match="EXECUTORCH_ENABLE_EVENT_TRACER=ON"):
+        profile_operators(open_bundle(tiny_bundle), graphs, 1, 8)
+
+
 def _event(name: str, op_type: str, ts: int, dur: int) -> dict:
     return {
         "cat": "Node",

@@ -20,6 +20,15 @@ from asr.evaluation.rows import Row, all_not_available, figure, not_available
 from asr.evaluation.wer import WordErrors, bootstrap_interval
 from asr.text import normalize
 
+PROBED_ROWS = (
+    ("load_ms", "ms"),
+    ("import_load_ms", "ms"),
+    ("first_chunk_ms", "ms"),
+    ("rss_load_mb", "MB"),
+    ("rss_peak_mb", "MB"),
+    ("growth_mb_per_h", "MB/h"),
+)
+
 _PROBED = "fresh process"
 
 
@@ -84,14 +93,12 @@ def probe_rows(
 ) -> dict[str, Row]:
     """Return loading and memory: of `repeat` fresh processes, the first of which also hears the
     recordings and the long stream."""
-    names = [("load_ms", "ms"), ("import_load_ms", "ms"), ("first_chunk_ms", "ms")]
-    names += [("rss_load_mb", "MB"), ("rss_peak_mb", "MB"), ("growth_mb_per_h", "MB/h")]
     short = dataclasses.replace(plan, recordings=(), growth_s=0.0)
     try:
         first = measure(plan)
         probes = [first, *(measure(short) for _ in range(repeat - 1))]
     except ProbeError as error:
-        return all_not_available(names, str(error))
+        return all_not_available(PROBED_ROWS, str(error))
     growth = first.growth_mb_per_h
     return {
         "load_ms": figure([probe.load_ms for probe in probes], "ms", _PROBED),

@@ -1,0 +1,160 @@
+package earshot.app
+
+import android.Manifest.permission.RECORD_AUDIO
+import android.content.ComponentCallbacks2
+import android.content.Intent
+import android.content.pm.PackageManager.PERMISSION_DENIED
+import android.content.res.Configuration
+import android.media.AudioFormat
+import android.media.AudioRecord
+import android.os.PowerManager
+import android.view.View
+import android.widget.TextView
+import earshot.Budget
+import org.junit.After
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
+import org.junit.Assert.assertNotSame
+import org.junit.Assert.assertSame
+import org.junit.Assert.assertTrue
+import org.junit.Before
+import org.junit.Test
+import org.junit.runner.RunWith
+import org.robolectric.Robolectric
+import org.robolectric.RobolectricTestRunner
+import org.robolectric.Shadows.shadowOf
+import org.robolectric.android.controller.ActivityController
+import org.robolectric.shadows.ShadowAudioRecord
+
+/** The main screen through what a phone does to it. */
+@RunWith(RobolectricTestRunner::class)
+class MainActivityTest {
+    private lateinit var controller: ActivityController<MainActivity>
+    private val activity get() = controller.get()
+    private val session get() = activity.onRetainNonConfigurationInstance() as Session
+
+    @Before
+    fun open() {
+        app.settings.budget = Budget(rtf = 5.0)
+        controller = Robolectric.buildActivity(MainActivity::class.java).setup()
+        await("the model") { session.state.phase == Phase.READY }
+    }
+
+    @After
+    fun close() {
+        session.close()
+        ShadowAudioRecord.clearSource()
+    }
+
+    private fun shown(id: Int) = activity.findViewById<TextView>(id).text.toString()
+
+    private fun press(id: Int) = assertTrue(activity.findViewById<View>(id).performClick())
+
+    private fun listen() {
+        app.microphones = Microphones { FakeMicrophone(ShortArray(0)) }
+        shadowOf(app).grantPermissions(RECORD_AUDIO)
+        press(R.id.record)
+        await("listening") { session.state.phase == Phase.LISTENING }
+    }
+
+    @Test
+    fun `a denied permission is told, and the way to the settings is a tap`() {
+        shadowOf(app).denyPermissions(RECORD_AUDIO)
+        press(R.id.record)
+        assertEquals(listOf(RECORD_AUDIO), shadowOf(activity).lastRequestedPermission.requestedPermissions.toList())
+        activity.onRequestPermissionsResult(1, arrayOf(RECORD_AUDIO), intArrayOf(PERMISSION_DENIED))
+        assertEquals(app.getString(R.string.permission_denied), shown(R.id.notice))
+        assertEquals(Phase.READY, session.state.phase)
+        press(R.id.notice)
+        assertEquals("package:earshot.app", shadowOf(activity).nextStartedActivity.dataString)
+    }
+
+    @Test
+    fun `a rotation keeps listening`() {
+        listen()
+        val (before, listening) = activity to session
+        val turned = Configuration(activity.resources.configuration)
+        turned.orientation = Configuration.ORIENTATION_LANDSCAPE
+        controller.configurationChange(turned)
+        assertNotSame(before, activity)
+        assertSame(listening, session)
+        assertEquals(Phase.LISTENING, session.state.phase)
+        assertTrue(activity.findViewById<View>(R.id.record).isActivated)
+        session.stop(Notice(R.string.saved))
+        assertEquals("the new screen shows it", app.getString(R.string.saved), shown(R.id.notice))
+    }
+
+    @Test
+    fun `an app that leaves the screen stops, keeps the text, and says so`() {
+        listen()
+        controller.pause().stop()
+        await("the end") { session.state.phase == Phase.READY }
+        assertEquals(app.getString(R.string.stopped_in_background), shown(R.id.notice))
+    }
+
+    @Test
+    fun `text outlives the process`() {
+        session.restore(listOf("one", "two"))
+        controller.pause().stop()
+        val kept = android.os.Bundle()
+        controller.saveInstanceState(kept).destroy()
+        controller = Robolectric.buildActivity(MainActivity::class.java).setup(kept)
+        assertEquals("one\ntwo", shown(R.id.text))
+        press(R.id.record) // while the model loads: no harm
+        await("the model") { session.state.phase == Phase.READY }
+    }
+
+    @Test
+    fun `low memory is answered`() {
+        activity.onTrimMemory(ComponentCallbacks2.TRIM_MEMORY_RUNNING_CRITICAL)
+        await("the notice") { shown(R.id.notice) == app.getString(R.string.memory_released) }
+    }
+
+    @Test
+    fun `heat is shown`() {
+        val power = app.getSystemService(PowerManager::class.java)
+        shadowOf(power).setCurrentThermalStatus(PowerManager.THERMAL_STATUS_SEVERE)
+        await("the word for it") { shown(R.id.thermal) == app.resources.getStringArray(R.array.thermal)[3] }
+    }
+
+    @Test
+    fun `text is shared whole`() {
+        session.restore(listOf("one", "two"))
+        press(R.id.share)
+        val chooser = shadowOf(activity).nextStartedActivity
+        val sent = chooser.getParcelableExtra(Intent.EXTRA_INTENT, Intent::class.java)!!
+        assertEquals("one\ntwo", sent.getStringExtra(Intent.EXTRA_TEXT))
+        press(R.id.clear)
+        assertFalse(activity.findViewById<View>(R.id.share).isEnabled)
+    }
+
+    @Test
+    fun `the system's microphone is read, and its loss is no crash`() {
+        val recording = readRecordings(app.assets).first()
+        var from = 0
+        ShadowAudioRecord.setSource(
+            object : ShadowAudioRecord.AudioRecordSource {
+                override fun readInShortArray(data: ShortArray, offset: Int, size: Int, isBlocking: Boolean): Int {
+                    val count = minOf(size, recording.samples.size - from)
+                    recording.samples.copyInto(data, offset, from, from + count)
+                    from += count
+                    return if (count > 0) count else AudioRecord.ERROR_DEAD_OBJECT
+                }
+            },
+        )
+        shadowOf(app).grantPermissions(RECORD_AUDIO)
+        press(R.id.record)
+        await("the loss") { session.state.phase == Phase.READY }
+        assertEquals(recording.samples.size, from)
+        assertEquals(app.getString(R.string.microphone_lost), shown(R.id.notice))
+        assertTrue(shown(R.id.text), shown(R.id.text).startsWith("the old house stood alone"))
+    }
+
+    @Test
+    fun `a phone without a usable route is told`() {
+        ShadowAudioRecord.setMinBufferSize(
+            48_000, AudioFormat.CHANNEL_IN_MONO, AudioFormat.ENCODING_PCM_16BIT, AudioRecord.ERROR_BAD_VALUE,
+        )
+        shadowOf(app).grantPermissions(RECORD_AUDIO)
+    }
+}

@@ -1,0 +1,303 @@
+"""A model as a program for ExecuTorch: whole, equal to the model, and refused when it is not.
+
+Lowering is slow, so that one program serves all quick tests: three layers, int8, chunks of 320 ms.
+"""
+
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from asr import load
+from asr.bundle import Bundle, Golden, GoldenErrors, GraphFiles, StreamingConfig, file_entry
+from asr.bundle import ModelConfig as BundleModelConfig
+from asr.engines import executorch as engine_module
+from asr.engines import open_engine
+from asr.engines.executorch import ExecutorchEngine
+from asr.errors import AsrError, BundleError, ExportError
+from asr.evaluation.edit_distance import edit_distance
+from training.model import EncoderState, ModelConfig, Transducer, initial_state
+
+pytest.importorskip("executorch.runtime")
+
+from export.bundle import write_bundle
+from export.executorch.lowering import (
+    Method,
+    Program,
+    lower,
+    metadata,
+    methods,
+)
+from export.executorch.verify import (
+    verify_lowering,
+    verify_program,
+    verify_rewrite,
+)
+from export.pipeline import verified_contents
+from tests.samples import SAMPLES
+
+torch.set_num_threads(1)
+pytestmark = pytest.mark.timeout(1800)  # the lowering, on a machine with other work
+
+STREAMING = StreamingConfig()
+CONFIG = ModelConfig(vocab_size=30, dim=64, layers=3, conv_kernel=7)
+USED = ("encoder_320", "predictor", "joiner")
+
+
+@pytest.fixture(scope="module")
+def model() -> Transducer:
+    torch.manual_seed(0)
+    model = Transducer(CONFIG).eval()
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            nn.init.uniform_(module.weight, 0.5, 2.0)
+            nn.init.normal_(module.bias, std=0.3)
+    return model
+
+
+@pytest.fixture(scope="module")
+def parts(model: Transducer) -> dict[str, Method]:
+    everything = methods(model, STREAMING, "int8")
+    return {name: everything[name] for name in USED}
+
+
+@pytest.fixture(scope="module")
+def program(parts: dict[str, Method]) -> Program:
+    return lower(parts, metadata(CONFIG, STREAMING))
+
+
+def make_bundle(folder: Path, content: bytes) -> Bundle:
+    """A bundle around a program, without what the engine does not read."""
+    folder.mkdir(exist_ok=True)
+    (folder / "model.int8.pte").write_bytes(content)
+    graphs = GraphFiles("executorch", "int8", *3 * ["model.int8.pte"])
+    dimensions = BundleModelConfig(
+        encoder_layers=CONFIG.layers,
+        encoder_dim=CONFIG.dim,
+        conv_kernel=CONFIG.conv_kernel,
+        joiner_dim=CONFIG.joiner_dim,
+        context_size=CONFIG.context_size,
+        vocab_size=CONFIG.vocab_size,
+        parameters=1,
+    )
+    return Bundle(
+        path=folder,
+        name="tiny",
+        language="en",
+        model=dimensions,
+        variants=(graphs,),
+        files={path.name: file_entry(path) for path in folder.iterdir()},
+        golden=Golden("golden.npz", {"int8": GoldenErrors(1, 1)}),
+        streaming=STREAMING,
+    )
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, program: Program) -> Bundle:
+    return make_bundle(tmp_path / "bundle", program.content)
+
+
+@pytest.fixture
+def engine(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> ExecutorchEngine:
+    monkeypatch.setattr(engine_module, "CHUNKS", (8,))  # the one that was lowered
+    opened = open_engine(bundle)
+    assert isinstance(opened, ExecutorchEngine)
+    return opened
+
+
+def test_the_rewritten_modules_compute_what_the_model_computes(model: Transducer) -> None:
+    """All chunk sizes, a state longer than the context, a padded chunk in the middle."""
+    assert verify_rewrite(model, STREAMING).worst < 1e-4
+
+
+def test_a_wrong_rewrite_is_noticed(model: Transducer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("export.executorch.rewrite.absorb_norms", lambda encoder: None)
+    with pytest.raises(ExportError, match=r"encoder_160 differs from the model by"):
+        verify_rewrite(model, STREAMING)
+
+
+def test_nothing_requires_a_gradient(parts: dict[str, Method]) -> None:
+    """Else torch.export refuses what writes to it: "a leaf Variable that requires grad"."""
+    for part in parts.values():
+        assert not any(weight.requires_grad for weight in part.module.parameters())
+
+
+def test_the_program_computes_what_the_quantized_modules_compute(
+    program: Program, parts: dict[str, Method], model: Transducer
+) -> None:
+    errors = verify_program(program, parts, model, "int8").errors
+    assert set(errors) == set(USED) and max(errors.values()) < 0.02
+
+
+def test_each_method_is_one_piece_for_xnnpack(program: Program) -> None:
+    verify_lowering(program)
+    assert all(method.partitions == 1 for method in program.methods.values())
+    assert not program.methods["encoder_320"].outside
+
+
+def test_an_undelegated_operation_is_named() -> None:
+    """A LayerNorm left in the model would run, and be slow."""
+    whole = lower({"norm": Method(nn.LayerNorm(8).eval(), (torch.zeros(1, 2, 8),))})
+    with pytest.raises(ExportError, match=r"norm falls into .*native_layer_norm"):
+        verify_lowering(whole)
+
+
+def test_a_model_in_training_is_refused(model: Transducer) -> None:
+    training = Transducer(CONFIG).train()
+    with pytest.raises(ExportError, match=r"model\.eval\(\)"):
+        methods(training, STREAMING)
+
+
+def test_streams_through_the_engine_are_those_of_the_model(
+    engine: ExecutorchEngine, model: Transducer
+) -> None:
+    """Quantized, so near; with a shorter chunk between, whose padding must leave no trace."""
+    state, reference = engine.initial_state(), EncoderState(*initial_state(CONFIG, 1, 64))
+    torch.manual_seed(0)
+    for frames in [8] * 10 + [3, 8, 1]:
+        features = torch.randn(4 * frames + 3, 80)
+        with torch.no_grad():
+            out = model.encoder(features[None], reference)
+        found, state = engine.encode(features.numpy(), state)
+        reference = out.state
+        assert found.shape == (frames, CONFIG.joiner_dim)
+        expected = out.frames[0].numpy()
+        assert np.abs(found - expected).mean() < 0.05 * expected.std()
+        assert (state.convolution[:, 0] == reference.conv[:, 0]).all()
+        assert (state.attention - reference.attention).abs().mean() < 0.05
+
+
+def test_a_state_may_be_used_twice(engine: ExecutorchEngine) -> None:
+    """Streams share the engine, and a stream may go back to a state that it kept."""
+    features = np.random.default_rng(0).standard_normal((35, 80)).astype(np.float32)
+    _, state = engine.encode(features, engine.initial_state())
+    kept = state.attention.clone()
+    first, _ = engine.encode(features, state)
+    engine.encode(2 * features, engine.initial_state())
+    second, _ = engine.encode(features, state)
+    assert np.array_equal(first, second) and torch.equal(state.attention, kept)
+    assert not engine.initial_state().attention.any()
+
+
+def test_predictor_and_joiner(engine: ExecutorchEngine, model: Transducer) -> None:
+    contexts = np.array([[-1, 0], [3, 4], [29, 0]])
+    with torch.no_grad():
+        expected = model.predictor(torch.from_numpy(contexts)).squeeze(1).numpy()
+    found = engine.predict(contexts)
+    assert not found.flags.writeable
+    assert np.abs(found - expected).max() < 0.1 * expected.std()
+    assert np.array_equal(engine.predict(contexts[:1]), found[:1])
+    frames = np.random.default_rng(0).standard_normal((70, CONFIG.joiner_dim), dtype=np.float32)
+    log_probs = engine.join(frames, found[:1])  # more rows than a call takes
+    assert np.abs(np.exp(log_probs).sum(axis=1) - 1).max() < 1e-4
+    assert np.abs(engine.join(frames[66:67], found[:1]) - log_probs[66]).max() < 1e-5
+    with torch.no_grad():
+        exact = model.joiner(torch.from_numpy(frames), torch.from_numpy(expected[:1])).numpy()
+    assert np.abs(log_probs - exact).mean() < 0.05
+
+
+def test_released_memory_is_only_memory(engine: ExecutorchEngine) -> None:
+    features = np.ones((35, 80), np.float32)
+    before, _ = engine.encode(features, engine.initial_state())
+    engine.release_memory()
+    after, _ = engine.encode(features, engine.initial_state())
+    assert np.array_equal(before, after)
+
+
+def test_a_chunk_that_is_too_long_says_what_is_possible(engine: ExecutorchEngine) -> None:
+    with pytest.raises(AsrError, match=r"1280 ms.*at most \d+ ms"):
+        engine.encode(np.zeros((4 * 32 + 3, 80), np.float32), engine.initial_state())
+
+
+def test_threads_are_those_of_the_process(bundle: Bundle, engine: ExecutorchEngine) -> None:
+    """Another size would crash the methods that are loaded."""
+    with pytest.raises(AsrError, match="2 threads, but"):
+        open_engine(bundle, threads=2)
+    with pytest.raises(AsrError, match="0 threads"):
+        open_engine(bundle, threads=0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.99])
+def test_a_truncated_program_is_refused(tmp_path: Path, program: Program, share: float) -> None:
+    content = program.content[: int(share * len(program.content))]
+    with pytest.raises(BundleError, match=r"model\.int8\.pte: \d+ bytes.*again"):
+        open_engine(make_bundle(tmp_path, content))
+
+
+def test_another_schema_is_refused(tmp_path: Path, program: Program) -> None:
+    content = program.content[:4] + b"ET99" + program.content[8:]
+    with pytest.raises(BundleError, match=r"model\.int8\.pte: its schema is b'ET99'.*ET12"):
+        open_engine(make_bundle(tmp_path, content))
+
+
+def test_a_header_of_nonsense_is_refused(tmp_path: Path, program: Program) -> None:
+    """The loader follows any offset, out of the file too."""
+    content = bytearray(program.content)
+    struct.pack_into("<Q", content, 24, 2**40)
+    with pytest.raises(BundleError, match="it was cut"):
+        open_engine(make_bundle(tmp_path, bytes(content)))
+
+
+def test_a_program_of_another_model_is_refused(bundle: Bundle) -> None:
+    other = replace(bundle, model=replace(bundle.model, vocab_size=31))
+    with pytest.raises(BundleError, match="vocab_size is 30, expected 31"):
+        open_engine(other)
+
+
+def test_a_zip_is_read_in_memory(
+    tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "CHUNKS", (8,))
+    bundle = make_bundle(tmp_path, program.content)
+    monkeypatch.setattr(Bundle, "file", lambda *_: None)
+    features = np.ones((35, 80), np.float32)
+    opened = open_engine(bundle)
+    assert opened.encode(features, opened.initial_state())[0].shape == (8, CONFIG.joiner_dim)
+
+
+def test_without_executorch_the_error_says_how_to_get_it(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "executorch.extension.pybindings", None)
+    with pytest.raises(BundleError, match=r"pip install 'earshot-asr\[executorch\]'"):
+        open_engine(bundle)
+
+
+def test_nothing_is_written_to_the_terminal(bundle: Bundle) -> None:
+    """ExecuTorch tells of the processor's files that it misses, once a process."""
+    script = (
+        "from executorch.extension.pybindings import portable_lib\n"
+        "from asr.engines.executorch import set_threads\n"
+        "set_threads(portable_lib, 1)\n"
+        f"portable_lib._load_program({str(bundle.path / 'model.int8.pte')!r})"
+        ".load_method('predictor')\n"
+        "print('loaded')"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.stdout == "loaded\n" and "cpuinfo" not in run.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_built_in_model_gives_the_same_words(tmp_path: Path, precision: str) -> None:
+    """Float exactly those of onnxruntime; int8 but for a word in each."""
+    contents = verified_contents(Path("data/model"), "en", lambda message: None, (precision,))
+    contents = replace(contents.with_precisions([precision]), engines=("onnx", "executorch"))
+    bundle = write_bundle(tmp_path / "bundle", contents)
+    onnx, executorch = (
+        [load(bundle.path, engine=engine).transcribe(sample.path).text for sample in SAMPLES]
+        for engine in ("onnx", "executorch")
+    )
+    different = sum(
+        edit_distance(one.split(), other.split())
+        for one, other in zip(onnx, executorch, strict=True)
+    )
+    assert different <= (0 if precision == "fp32" else len(SAMPLES))
