@@ -177,7 +177,7 @@ def bench_command(
         return matrix_bench(matrix, sources, _samples, split, limit, report, table)
     from asr.evaluation.playback import read_recordings
 
-    variant = _Variant(model, precision, engine, chunk_ms, threads or 1)
+    variant = _Variant(model, precision, engine, chunk_ms, 1 if threads is None else threads)
     named = sources or [_samples()]
     recordings = read_recordings(named, one_rate=stress, split=split, limit=limit)
     if stress:

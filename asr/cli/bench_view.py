@@ -178,7 +178,7 @@ def device_bench(
     else:
         transport = SshTransport(device.ssh or "", tuple(shlex.split(device.ssh_options)))
     is_long = device.adb is not None and "--sustained" in arguments
-    path = model or builtin_bundle_path()
+    path = (model or builtin_bundle_path()).resolve()  # "." has no name to have there
     open_bundle(path)  # better refused here than there
     with _status() as watch:
 

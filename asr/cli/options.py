@@ -67,9 +67,7 @@ BudgetLatencyMs = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(
-        "--threads", min=1, metavar="N", help="Threads of the inference engine; default: 1."
-    ),
+    typer.Option("--threads", metavar="N", help="Threads of the inference engine; default: 1."),
 ]
 
 

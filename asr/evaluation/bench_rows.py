@@ -61,7 +61,7 @@ def collect_rows(
 ) -> dict[str, Row]:
     """Measure all rows. `source` tells energy, or `no_source` why there is none; see
     `energy_source`. An interrupt ends the passes early, and what needs them is then of those done;
-    a later one costs the rows that are being measured.
+    a later one costs the rows that are being measured. Loading is then measured once.
 
     Raises KeyboardInterrupt where none was done, AudioError for a damaged recording.
     """
@@ -76,12 +76,14 @@ def collect_rows(
     texts = [played.final.text for played in passes[0].played]
     frame_ms = bundle.streaming.subsampling_factor * bundle.features.frame_shift_ms
     point = recognizer.stream().point
+    timed = _timed_rows(bench, sources, 0 if interrupted else plan.repeat, watch)
+    interrupted = any(row.reason == INTERRUPTED for row in timed.values())
     rows = {
         **untimed_rows.accuracy_rows(bench.recordings, texts),
         **untimed_rows.size_rows(bundle, recognizer.graphs),
         **untimed_rows.installation_rows(),
         **speed_rows(passes, recognizer.chunk_ms, point.wait_ms),
-        **_timed_rows(bench, sources, 0 if interrupted else plan.repeat, watch),
+        **timed,
         **stability_rows(passes[0]),
         **_probe_rows(bench, plan, settings, interrupted, watch, probe),
         "state_bytes": figure(untimed_rows.state_bytes(recognizer.stream().encoder_state), "bytes"),

@@ -39,6 +39,12 @@ class OtherReport:
     path: str
     rows: Mapping[str, OtherRow]  # by id
 
+    @classmethod
+    def of(cls, name: str, scores: Iterable[UtteranceScore]) -> "OtherReport":
+        """Return what a comparison with these scores needs."""
+        rows = {score.id: OtherRow(score.reference, score.errors.errors) for score in scores}
+        return cls(name, rows)
+
     def check(self, utterances: Iterable[Utterance]) -> None:
         """Raise AsrError unless some of these are in it, all of those with the same words."""
         common = 0

@@ -237,19 +237,25 @@ def test_a_matrix_of_the_same_bundle_twice(
 
 
 def test_a_device_gets_the_options_and_gives_its_rows(
-    bench: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Callable[..., Result],
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[list[str]] = []
 
-    def run_on_device(transport: object, *rest: object) -> dict:
-        asked.append(list(rest[2]))  # type: ignore[call-overload]
+    def run_on_device(transport: object, bundle: Path, *rest: object) -> dict:
+        assert bundle == tiny_bundle.resolve(), "it is named there as its folder is here"
+        asked.append(list(rest[1]))  # type: ignore[call-overload]
         rows = {"rtf": figure(0.25, "").to_dict(), "wer": not_available("", "no texts").to_dict()}
         machine = {"processor": "a board"}
         return {"device": "ssh board", "commit": None, "machine": machine, "rows": rows}
 
     monkeypatch.setattr("asr.evaluation.devices.run_on_device", run_on_device)
     report = tmp_path / "out.json"
-    done = bench(*PLAIN, "--ssh", "board", "--chunk-ms", 640, "--report", report)
+    monkeypatch.chdir(tiny_bundle)
+    options = ("--ssh", "board", "--chunk-ms", 640, "--model", ".")
+    done = bench(*PLAIN, *options, "--report", report)
     assert done.exit_code == 0, done.output
     (arguments,) = asked
     assert arguments[arguments.index("--chunk-ms") + 1] == "640"
@@ -270,7 +276,7 @@ def test_a_device_gets_the_options_and_gives_its_rows(
         (["--table", "R.md"], "--table is written by --matrix only"),
         (["--matrix", "none.yaml"], "can't read the matrix none.yaml"),
         (["--repeat", 0], "--repeat"),
-        (["--threads", 0], "--threads"),
+        (["--threads", 0], "0 threads; expected one or more"),
         (["--sustained", "nan"], "--sustained nan; expected minutes"),
         (["--plot", "out.svg"], "--plot is drawn by --stress only"),
         (["none.wav"], "none.wav: no such file"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from executorch.extension.pybindings import portable_lib
 from torch import nn
 
 from asr import load
@@ -19,13 +20,9 @@ from asr.bundle import Bundle, Golden, GoldenErrors, GraphFiles, StreamingConfig
 from asr.bundle import ModelConfig as BundleModelConfig
 from asr.engines import executorch as engine_module
 from asr.engines import open_engine
-from asr.engines.executorch import ExecutorchEngine
+from asr.engines.executorch import ExecutorchEngine, set_threads
 from asr.errors import AsrError, BundleError, ExportError
 from asr.evaluation.edit_distance import edit_distance
-from training.model import EncoderState, ModelConfig, Transducer, initial_state
-
-pytest.importorskip("executorch.runtime")
-
 from export.bundle import write_bundle
 from export.executorch.lowering import (
     Method,
@@ -41,6 +38,8 @@ from export.executorch.verify import (
 )
 from export.pipeline import verified_contents
 from tests.samples import SAMPLES
+from training.compression.quantization import quantize_linears
+from training.model import EncoderState, ModelConfig, Transducer, initial_state
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.timeout(1800)  # the lowering, on a machine with other work
@@ -146,6 +145,24 @@ def test_an_undelegated_operation_is_named() -> None:
     whole = lower({"norm": Method(nn.LayerNorm(8).eval(), (torch.zeros(1, 2, 8),))})
     with pytest.raises(ExportError, match=r"norm falls into .*native_layer_norm"):
         verify_lowering(whole)
+
+
+def test_groups_of_int4_are_delegated() -> None:
+    """XNNPACK has kernels for 4 bits with a scale a group; others would be dequantized, slowly."""
+    torch.manual_seed(0)
+    layers = nn.ModuleDict({"blocks": nn.Sequential(nn.Linear(64, 128), nn.Linear(128, 64))})
+    module, x = nn.Sequential(layers["blocks"]).eval().requires_grad_(False), torch.randn(1, 8, 64)
+    with torch.no_grad():
+        exact = module(x)
+        quantize_linears(layers, "int4")
+        expected = module(x)
+    lowered = lower({"blocks": Method(module, (x,))})
+    verify_lowering(lowered)
+    assert len(lowered.content) < 2 * 64 * 128 * 4 / 3, "float weights would be 65 kB"
+    set_threads(portable_lib, 1)
+    method = portable_lib._load_program_from_buffer(lowered.content).load_method("blocks")
+    found = method.call((x,))[0]
+    assert (found - expected).abs().mean() < (expected - exact).abs().mean() / 5
 
 
 def test_a_model_in_training_is_refused(model: Transducer) -> None:

@@ -41,6 +41,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
         ("sise: m", r"unknown key 'sise'; did you mean 'size'\?"),
         ("loss: {ctc_wieght: 1}", r"unknown key 'loss.ctc_wieght'; did you mean 'ctc_weight'\?"),
         ("size: xl", "size is 'xl'; expected one of xs, s, m, l"),
+        ("quantize: int3", "quantize is 'int3'; expected one of int8, int4"),
         ("precision: fp8", "expected auto, 32 or bf16"),
         ("seed: one", "seed is 'one'; expected a value of type int"),
         ("augmentation: {stretch: [1.0]}", r"stretch has 1 values; expected 2"),

@@ -132,7 +132,7 @@ class BenchmarkActivity : Activity() {
             (line.getChildAt(0) as TextView).text = name.replace('_', ' ')
             (line.getChildAt(1) as TextView).run {
                 val isMeasured = !row.isNull("value")
-                text = if (isMeasured) "${general(row.getDouble("value"), 4)} ${row.getString("unit")}" else row.getString("reason")
+                text = if (isMeasured) "${general(row.getDouble("value"), 4)} ${row.getString("unit")}".trim() else row.getString("reason")
                 setTextColor(getColor(if (isMeasured) R.color.ink else R.color.ink_soft))
                 gravity = Gravity.END
             }

@@ -6,11 +6,16 @@ import android.content.Intent
 import android.content.pm.PackageManager.PERMISSION_DENIED
 import android.content.res.Configuration
 import android.media.AudioFormat
+import android.media.AudioManager
 import android.media.AudioRecord
+import android.media.AudioRecordingConfiguration
+import android.media.MediaRecorder
+import android.os.Bundle
 import android.os.PowerManager
 import android.view.View
 import android.widget.TextView
 import earshot.Budget
+import java.util.concurrent.Executor
 import org.junit.After
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
@@ -24,6 +29,9 @@ import org.robolectric.Robolectric
 import org.robolectric.RobolectricTestRunner
 import org.robolectric.Shadows.shadowOf
 import org.robolectric.android.controller.ActivityController
+import org.robolectric.annotation.Config
+import org.robolectric.annotation.Implementation
+import org.robolectric.annotation.Implements
 import org.robolectric.shadows.ShadowAudioRecord
 
 /** The main screen through what a phone does to it. */
@@ -96,7 +104,7 @@ class MainActivityTest {
     fun `text outlives the process`() {
         session.restore(listOf("one", "two"))
         controller.pause().stop()
-        val kept = android.os.Bundle()
+        val kept = Bundle()
         controller.saveInstanceState(kept).destroy()
         controller = Robolectric.buildActivity(MainActivity::class.java).setup(kept)
         assertEquals("one\ntwo", shown(R.id.text))
@@ -129,32 +137,96 @@ class MainActivityTest {
     }
 
     @Test
+    @Config(shadows = [RecordingMonitor::class])
     fun `the system's microphone is read, and its loss is no crash`() {
         val recording = readRecordings(app.assets).first()
         var from = 0
-        ShadowAudioRecord.setSource(
-            object : ShadowAudioRecord.AudioRecordSource {
-                override fun readInShortArray(data: ShortArray, offset: Int, size: Int, isBlocking: Boolean): Int {
-                    val count = minOf(size, recording.samples.size - from)
-                    recording.samples.copyInto(data, offset, from, from + count)
-                    from += count
-                    return if (count > 0) count else AudioRecord.ERROR_DEAD_OBJECT
-                }
-            },
-        )
+        val source = object : ShadowAudioRecord.AudioRecordSource {
+            override fun readInShortArray(data: ShortArray, offset: Int, size: Int, isBlocking: Boolean): Int {
+                val count = minOf(size, recording.samples.size - from)
+                recording.samples.copyInto(data, offset, from, from + count)
+                from += count
+                return if (count > 0) count else AudioRecord.ERROR_DEAD_OBJECT
+            }
+        }
+        ShadowAudioRecord.setSourceProvider { source }
         shadowOf(app).grantPermissions(RECORD_AUDIO)
         press(R.id.record)
         await("the loss") { session.state.phase == Phase.READY }
-        assertEquals(recording.samples.size, from)
         assertEquals(app.getString(R.string.microphone_lost), shown(R.id.notice))
+        assertEquals(recording.samples.size, from)
         assertTrue(shown(R.id.text), shown(R.id.text).startsWith("the old house stood alone"))
     }
 
     @Test
-    fun `a phone without a usable route is told`() {
-        ShadowAudioRecord.setMinBufferSize(
-            48_000, AudioFormat.CHANNEL_IN_MONO, AudioFormat.ENCODING_PCM_16BIT, AudioRecord.ERROR_BAD_VALUE,
-        )
+    @Config(shadows = [RecordingMonitor::class])
+    fun `a call that takes the system's microphone is told`() {
+        val source = object : ShadowAudioRecord.AudioRecordSource {
+            override fun readInShortArray(data: ShortArray, offset: Int, size: Int, isBlocking: Boolean): Int {
+                Thread.sleep(50)
+                return size
+            }
+        }
+        ShadowAudioRecord.setSourceProvider { source }
         shadowOf(app).grantPermissions(RECORD_AUDIO)
+        press(R.id.record)
+        await("listening") { session.state.phase == Phase.LISTENING }
+        RecordingMonitor.tell(isSilenced = true)
+        await("the notice") { shown(R.id.notice) == app.getString(R.string.silenced) }
+        session.stop()
+        await("the end") { session.state.phase == Phase.READY }
+    }
+
+    @Test
+    @Config(shadows = [NoRoute::class])
+    fun `an audio route that can't be opened is told`() {
+        shadowOf(app).grantPermissions(RECORD_AUDIO)
+        press(R.id.record)
+        await("the end") { session.state.phase == Phase.READY && session.state.notice != null }
+        assertEquals(app.getString(R.string.microphone_unavailable), shown(R.id.notice))
+        assertTrue("it may be tried again", activity.findViewById<View>(R.id.record).isEnabled)
+    }
+}
+
+/** An AudioRecord whose initialisation fails. */
+@Implements(AudioRecord::class)
+class NoRoute {
+    @Implementation
+    protected fun getState(): Int = AudioRecord.STATE_UNINITIALIZED
+
+    companion object {
+        @JvmStatic
+        @Implementation
+        @Suppress("FunctionName")
+        internal fun native_get_min_buff_size(rate: Int, channels: Int, format: Int): Int = rate / 50 * channels * format
+    }
+}
+
+/** What tells an app of other apps' recordings; the one of the framework's jar lacks a class. */
+@Implements(className = "android.media.AudioRecordingMonitorImpl")
+class RecordingMonitor {
+    @Implementation
+    protected fun registerAudioRecordingCallback(executor: Executor, callback: AudioManager.AudioRecordingCallback) {
+        watching = callback
+    }
+
+    @Implementation
+    protected fun unregisterAudioRecordingCallback(callback: AudioManager.AudioRecordingCallback) {
+        if (watching == callback) watching = null
+    }
+
+    companion object {
+        @Volatile
+        private var watching: AudioManager.AudioRecordingCallback? = null
+
+        /** Say of the recording of session 0, which is Robolectric's, whether it is silenced. */
+        fun tell(isSilenced: Boolean) {
+            val format = AudioFormat.Builder().setSampleRate(16_000).build()
+            val configuration = AudioRecordingConfiguration(
+                0, 0, MediaRecorder.AudioSource.VOICE_RECOGNITION, format, format, 0, app.packageName, 0, isSilenced,
+                MediaRecorder.AudioSource.VOICE_RECOGNITION, emptyArray(), emptyArray(),
+            )
+            watching!!.onRecordingConfigChanged(listOf(configuration))
+        }
     }
 }
