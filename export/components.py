@@ -23,11 +23,11 @@ from rich.table import Table
 from asr.bundle import StreamingConfig
 from asr.engines import Engine, Floats, open_engine
 from asr.entry import run_command
+from asr.evaluation.accuracy.wer import WordErrors
 from asr.evaluation.corpora import read_corpora
+from asr.evaluation.corpora.manifest import Manifest
 from asr.evaluation.envelope import write_result
 from asr.evaluation.evaluate import evaluate
-from asr.evaluation.manifest import Manifest
-from asr.evaluation.wer import WordErrors
 from asr.features import FeatureConfig
 from asr.recognizer import load
 from export.bundle import BundleContents, write_bundle

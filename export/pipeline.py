@@ -10,7 +10,7 @@ from typing import Any
 
 from asr.bundle import Bundle, StreamingConfig
 from asr.errors import ExportError
-from asr.evaluation.manifest import Manifest, read_manifest
+from asr.evaluation.corpora.manifest import Manifest, read_manifest
 from export.bundle import BundleContents, check_destination, write_bundle
 from export.fused import export_graphs
 from export.onnx import Graphs

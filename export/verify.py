@@ -17,9 +17,9 @@ from torch import Tensor
 
 from asr.bundle import Bundle, StreamingConfig
 from asr.errors import ExportError
+from asr.evaluation.accuracy.wer import WordErrors
+from asr.evaluation.corpora.manifest import Manifest
 from asr.evaluation.evaluate import EvaluationReport, evaluate
-from asr.evaluation.manifest import Manifest
-from asr.evaluation.wer import WordErrors
 from asr.recognizer import load
 from export.onnx import IR_VERSION, OPSETS, Graphs, interfaces
 from training.model import ModelConfig, Transducer, initial_state

@@ -9,9 +9,9 @@ import numpy as np
 
 import asr
 from asr.audio import Blocks
+from asr.evaluation.corpora.manifest import Utterance
 from asr.evaluation.evaluate import Evaluation, EvaluationReport
-from asr.evaluation.hogs import Hogs
-from asr.evaluation.manifest import Utterance
+from asr.evaluation.under_load.hogs import Hogs
 from tests.samples import SAMPLES, Sample, read_samples
 
 RATE = 16_000

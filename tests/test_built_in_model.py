@@ -13,7 +13,7 @@ import torch
 import asr
 from asr.bundle import Bundle, StreamingConfig, builtin_bundle_path, open_bundle
 from asr.engines import open_engine
-from asr.evaluation.wer import WordErrors
+from asr.evaluation.accuracy.wer import WordErrors
 from asr.features import compute_features
 from export.release.curve import picture, read_curve
 from export.release.documents import (

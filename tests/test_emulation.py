@@ -10,7 +10,7 @@ import pytest
 
 import asr
 from asr.bundle import Bundle, builtin_bundle_path
-from asr.evaluation.wer import WordErrors
+from asr.evaluation.accuracy.wer import WordErrors
 from export.bundle import ENGINES, write_bundle
 from export.pipeline import verified_contents
 from tests.emulation import EmulationError, prepare, run_arm64, run_haswell

@@ -20,7 +20,7 @@ import torch
 from asr.audio import StreamingResampler, read_blocks
 from asr.bundle import StreamingConfig
 from asr.errors import AsrError, CorpusError
-from asr.evaluation.manifest import Skipped, Utterance, read_manifest
+from asr.evaluation.corpora.manifest import Skipped, Utterance, read_manifest
 from asr.features import Samples, compute_features
 from asr.text import normalize
 from asr.whole_files import write_whole

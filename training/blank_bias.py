@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from asr.evaluation.wer import WordErrors
+from asr.evaluation.accuracy.wer import WordErrors
 from training.batching import Draw
 from training.dataset import SpeechDataset, collate
 from training.decoding import greedy_search

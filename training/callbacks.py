@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
 from asr.errors import AsrError
-from asr.evaluation.wer import WordErrors
+from asr.evaluation.accuracy.wer import WordErrors
 from asr.whole_files import put_in_place, write_whole
 from training.checkpoint import save_model
 from training.task import Task

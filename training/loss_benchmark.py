@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from asr.errors import AsrError
+from asr.evaluation.bench.rows import BENCH_SCHEMA_VERSION
 from asr.evaluation.envelope import describe_machine, describe_source
-from asr.evaluation.rows import BENCH_SCHEMA_VERSION
 
 LOSSES = ("full", "pruned")
 

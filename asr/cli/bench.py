@@ -22,11 +22,11 @@ from asr.profile import usable_cpus
 
 if TYPE_CHECKING:
     from asr.evaluation.playback import Recording
-    from asr.evaluation.stress import StressPlan
+    from asr.evaluation.under_load.stress import StressPlan
     from asr.recognizer import Recognizer
 
 _SAMPLES = Path("data/samples/manifest.jsonl")  # in the repository; the package is without them
-_HOGS_PER_CPU = 2  # see asr/evaluation/stress.py
+_HOGS_PER_CPU = 2  # see asr/evaluation/under_load/stress.py
 
 
 def bench_command(
@@ -72,7 +72,7 @@ def bench_command(
         Path | None,
         typer.Option(
             metavar="FILE.yaml",
-            help="Instead: variants side by side; asr/evaluation/matrix_file.py has an example.",
+            help="Instead: variants side by side; data/matrix.yaml is an example.",
         ),
     ] = None,
     table: Annotated[
@@ -183,7 +183,7 @@ def bench_command(
     if stress:
         if budget_rtf is not None and budget_factor is not None:
             raise AsrError("both --budget-rtf and --budget-factor; expected one of them")
-        from asr.evaluation.stress import BUDGET_FACTOR, StressPlan
+        from asr.evaluation.under_load.stress import BUDGET_FACTOR, StressPlan
 
         stress_plan = StressPlan(
             seconds=seconds,
@@ -206,8 +206,8 @@ def bench_command(
             sustained=sustained,
         )
         return device_bench(device, model, recordings, [*variant.options(), *options], report)
-    from asr.evaluation.bench_rows import BenchSettings
-    from asr.evaluation.benchmark import BenchPlan
+    from asr.evaluation.bench.bench_rows import BenchSettings
+    from asr.evaluation.bench.benchmark import BenchPlan
 
     plan = BenchPlan(repeat, warmup, cooldown)
     settings = BenchSettings(threads=variant.threads, growth_s=60 * growth_minutes)

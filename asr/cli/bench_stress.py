@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from asr.evaluation.live_run import LiveRun
     from asr.evaluation.playback import Recording
-    from asr.evaluation.stress import Progress, StressPlan, StressReport
+    from asr.evaluation.under_load.live_run import LiveRun
+    from asr.evaluation.under_load.stress import Progress, StressPlan, StressReport
     from asr.recognizer import Recognizer
 
 _PLOT_FORMATS = (".png", ".svg", ".pdf")
@@ -38,7 +38,7 @@ def stress_bench(
     from rich.console import Console
 
     from asr.evaluation.envelope import describe_run, write_result
-    from asr.evaluation.stress import run_stress
+    from asr.evaluation.under_load.stress import run_stress
 
     envelope = describe_run(recognizer)
     console = Console(stderr=True)
@@ -49,7 +49,7 @@ def stress_bench(
     if report is not None:
         write_result(report, result.to_dict(envelope, [str(source) for source in sources]))
     if plot is not None and result.governed is not None:
-        from asr.evaluation.stress_plot import write_plot
+        from asr.evaluation.under_load.stress_plot import write_plot
 
         write_plot(result, plot)
     elif plot is not None:

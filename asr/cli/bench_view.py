@@ -15,12 +15,12 @@ from asr.cli.signals import stop_on_signals
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from asr.evaluation.bench_rows import BenchSettings
-    from asr.evaluation.benchmark import BenchPlan
-    from asr.evaluation.operators import OperatorProfile
+    from asr.evaluation.bench.bench_rows import BenchSettings
+    from asr.evaluation.bench.benchmark import BenchPlan
+    from asr.evaluation.bench.operators import OperatorProfile
+    from asr.evaluation.bench.rows import Row
+    from asr.evaluation.bench.sustained import SustainedSample
     from asr.evaluation.playback import Recording
-    from asr.evaluation.rows import Row
-    from asr.evaluation.sustained import SustainedSample
     from asr.recognizer import Recognizer
 
 _OPERATORS_SHOWN = 12
@@ -37,8 +37,8 @@ def plain_bench(
     report: Path | None,
 ) -> None:
     """Measure all rows, and show and write them."""
-    from asr.evaluation.bench_rows import collect_rows, energy_source
-    from asr.evaluation.benchmark import Bench, bench_result
+    from asr.evaluation.bench.bench_rows import collect_rows, energy_source
+    from asr.evaluation.bench.benchmark import Bench, bench_result
     from asr.evaluation.envelope import describe_run
 
     envelope = describe_run(recognizer)
@@ -70,9 +70,9 @@ def sustained_bench(
     report: Path | None,
 ) -> None:
     """Recognise for `seconds`, and show and write what came of it."""
-    from asr.evaluation.bench_rows import energy_source, measure_idle
+    from asr.evaluation.bench.bench_rows import energy_source, measure_idle
+    from asr.evaluation.bench.sustained import run_sustained, sustained_result, sustained_rows
     from asr.evaluation.envelope import describe_run
-    from asr.evaluation.sustained import run_sustained, sustained_result, sustained_rows
 
     envelope = describe_run(recognizer)
     source, no_source = energy_source()
@@ -105,13 +105,13 @@ def matrix_bench(
 ) -> None:
     """Compare the variants of a matrix, and show and write what came of it. What is named here goes
     before what the matrix names."""
-    from asr.evaluation import matrix
+    from asr.evaluation.bench import matrix
+    from asr.evaluation.bench.matrix_file import read_matrix
+    from asr.evaluation.bench.matrix_table import check_markers, write_table
+    from asr.evaluation.bench.probe import measure
+    from asr.evaluation.cost.roofline import measure_rates
     from asr.evaluation.envelope import describe_run
-    from asr.evaluation.matrix_file import read_matrix
-    from asr.evaluation.matrix_table import check_markers, write_table
     from asr.evaluation.playback import read_recordings
-    from asr.evaluation.probe import measure
-    from asr.evaluation.roofline import measure_rates
 
     plan = read_matrix(file)
     if table is not None:
@@ -163,7 +163,7 @@ def device_bench(
 ) -> None:
     """Run on a device, and show and write what it brought back."""
     from asr.bundle import builtin_bundle_path, open_bundle
-    from asr.evaluation.devices import (
+    from asr.evaluation.bench.devices import (
         AdbTransport,
         SshTransport,
         Transport,
@@ -194,7 +194,7 @@ def device_bench(
 
 def rows_from_dict(content: Mapping[str, Any]) -> "dict[str, Row]":
     """Return the rows that a JSON has."""
-    from asr.evaluation.rows import Row
+    from asr.evaluation.bench.rows import Row
 
     rows = {}
     for name, row in content.items():
@@ -206,7 +206,7 @@ def rows_from_dict(content: Mapping[str, Any]) -> "dict[str, Row]":
 def _profile(
     recognizer: "Recognizer", threads: int, watch: Callable[[str], None]
 ) -> "OperatorProfile":
-    from asr.evaluation.operators import profile_operators
+    from asr.evaluation.bench.operators import profile_operators
 
     watch("operators")
     frames = recognizer.stream().chunk_frames
@@ -220,7 +220,7 @@ def _show_rows(rows: "Mapping[str, Row]") -> None:
 
 
 def _show_matrix(content: Mapping[str, Any]) -> None:
-    from asr.evaluation.matrix_table import markdown
+    from asr.evaluation.bench.matrix_table import markdown
 
     _print(markdown(content))
     for variant in content["variants"]:

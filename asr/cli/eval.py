@@ -26,10 +26,10 @@ from asr.errors import AsrError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from asr.evaluation.comparison import OtherReport
+    from asr.evaluation.accuracy.comparison import OtherReport
+    from asr.evaluation.corpora.manifest import Manifest, Utterance
     from asr.evaluation.envelope import EvaluationEnvelope
     from asr.evaluation.evaluate import Evaluation, EvaluationReport
-    from asr.evaluation.manifest import Manifest, Utterance
     from asr.evaluation.parallel import LoadOptions, Outcome
     from asr.evaluation.partial import PartialResults
 
@@ -167,7 +167,7 @@ class _Output:
 
     def check_destinations(self, manifests: list[Path]) -> None:
         """Raise AsrError where no file can be written, or it would replace what is read."""
-        from asr.evaluation.nist import ctm_paths, trn_paths
+        from asr.evaluation.accuracy.nist import ctm_paths, trn_paths
 
         inputs = manifests if self.compare is None else [*manifests, self.compare]
         if self.report is not None:
@@ -187,7 +187,7 @@ class _Output:
 
     def read_other(self, manifest: "Manifest") -> "OtherReport | None":
         """Return the report to compare with. Raises AsrError if it is of other references."""
-        from asr.evaluation.comparison import read_other_report
+        from asr.evaluation.accuracy.comparison import read_other_report
 
         if self.compare is None:
             return None
@@ -206,9 +206,9 @@ class _Output:
         from rich.console import Console
 
         from asr.cli import eval_view
-        from asr.evaluation.comparison import compare
-        from asr.evaluation.nist import write_ctm, write_trn
-        from asr.evaluation.scoring import break_down, worst
+        from asr.evaluation.accuracy.comparison import compare
+        from asr.evaluation.accuracy.nist import write_ctm, write_trn
+        from asr.evaluation.accuracy.scoring import break_down, worst
 
         groups = {name: break_down(result.scores, name) for name in self.by}
         comparison = compare(result.scores, other) if other is not None else None
@@ -301,7 +301,7 @@ def _outcomes(
     stopped: Callable[[], bool],
 ) -> "Iterator[tuple[int, Outcome]]":
     """Yield what comes of each numbered utterance, until it is to stop."""
-    from asr.evaluation.manifest import Skipped
+    from asr.evaluation.corpora.manifest import Skipped
     from asr.evaluation.parallel import recognize_in_processes
 
     outcomes: Generator[tuple[int, Outcome], None, None]

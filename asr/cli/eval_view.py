@@ -6,10 +6,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from asr.evaluation.alignment import Edit, EditKind
+from asr.evaluation.accuracy.alignment import Edit, EditKind
+from asr.evaluation.accuracy.scoring import Figures, Group, UtteranceScore
+from asr.evaluation.accuracy.wer import WordErrors
 from asr.evaluation.evaluate import BudgetUse, EvaluationReport
-from asr.evaluation.scoring import Figures, Group, UtteranceScore
-from asr.evaluation.wer import WordErrors
 
 _SKIPPED_SHOWN = 5
 _GROUPS_SHOWN = 20

@@ -8,9 +8,12 @@ from typing import Any
 
 from asr.budget import Budget, OperatingPoint
 from asr.errors import AsrError, BudgetError
-from asr.evaluation.comparison import Comparison
+from asr.evaluation.accuracy.comparison import Comparison
+from asr.evaluation.accuracy.scoring import Figures, Group, UtteranceScore
+from asr.evaluation.accuracy.wer import WordErrors, bootstrap_interval
+from asr.evaluation.corpora.manifest import Skipped, Utterance
+from asr.evaluation.corpora.recordings import read_utterance
 from asr.evaluation.envelope import EvaluationEnvelope, write_result
-from asr.evaluation.manifest import Skipped, Utterance
 from asr.evaluation.parallel import Outcome
 from asr.evaluation.recognition import (
     ReadUtterance,
@@ -19,9 +22,6 @@ from asr.evaluation.recognition import (
     StreamBudget,
     recognize,
 )
-from asr.evaluation.recordings import read_utterance
-from asr.evaluation.scoring import Figures, Group, UtteranceScore
-from asr.evaluation.wer import WordErrors, bootstrap_interval
 from asr.supervisor import PointTime
 
 REPORT_SCHEMA_VERSION = 2

@@ -22,9 +22,9 @@ import numpy as np
 
 from asr.audio import StreamingResampler, read_blocks
 from asr.errors import AsrError
-from asr.evaluation.manifest import Segment, Utterance
+from asr.evaluation.corpora.manifest import Segment, Utterance
+from asr.evaluation.corpora.recordings import read_segment
 from asr.evaluation.meters import peak_rss_mb
-from asr.evaluation.recordings import read_segment
 from asr.features import SAMPLE_RATE, Samples
 from asr.memory import resident_mb
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import AsrError
-from asr.evaluation.manifest import Skipped, Utterance
+from asr.evaluation.corpora.manifest import Skipped, Utterance
 from asr.evaluation.recognition import Outcome, recognize
 
 _READY = "ready"

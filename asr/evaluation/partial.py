@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from asr.errors import AsrError
+from asr.evaluation.corpora.manifest import Skipped, Utterance
 from asr.evaluation.envelope import EvaluationEnvelope
-from asr.evaluation.manifest import Skipped, Utterance
 from asr.evaluation.recognition import Outcome, Recognized
 from asr.results import Word
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from asr.audio import Blocks, read_blocks
 from asr.errors import AsrError
-from asr.evaluation.manifest import read_manifest
+from asr.evaluation.corpora.manifest import read_manifest
 from asr.features import Samples
 
 BLOCK_S = 0.1

@@ -7,9 +7,9 @@ from typing import Protocol, TypeAlias
 from asr.audio import Blocks
 from asr.budget import Budget
 from asr.errors import BudgetExceeded
-from asr.evaluation.manifest import Skipped, Utterance
+from asr.evaluation.corpora.manifest import Skipped, Utterance
+from asr.evaluation.corpora.recordings import read_utterance
 from asr.evaluation.meters import RtfMeter, peak_rss_mb
-from asr.evaluation.recordings import read_utterance
 from asr.features import Samples
 from asr.results import Result, Word
 from asr.supervisor import BudgetReport

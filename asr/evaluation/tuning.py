@@ -24,10 +24,10 @@ import numpy as np
 from asr.budget import CHUNKS_MS, Budget, OperatingPoint
 from asr.bundle import Bundle
 from asr.errors import AsrError, BudgetError
+from asr.evaluation.accuracy.wer import WordErrors, bootstrap_interval
+from asr.evaluation.corpora.manifest import Skipped, Utterance
 from asr.evaluation.envelope import EvaluationEnvelope
 from asr.evaluation.isolated import AudioUnreadable, Isolated, Recognition, RecognizerProcess
-from asr.evaluation.manifest import Skipped, Utterance
-from asr.evaluation.wer import WordErrors, bootstrap_interval
 from asr.text import normalize
 from asr.tuned import TunedPoint
 
@@ -244,7 +244,7 @@ def is_worse(
     errors: Sequence[WordErrors], best: Sequence[WordErrors], draws: int = 2000, seed: int = 0
 ) -> bool:
     """Whether more errors on the same recordings are no chance: a paired bootstrap over recordings,
-    as in `asr.evaluation.comparison`, one-sided at 5 %."""
+    as in `asr.evaluation.accuracy.comparison`, one-sided at 5 %."""
     more = np.array([a.errors - b.errors for a, b in zip(errors, best, strict=True)])
     drawn = np.random.default_rng(seed).integers(len(more), size=(draws, len(more)))
     return bool((more[drawn].sum(axis=1) <= 0).mean() < 0.05)

@@ -10,7 +10,7 @@ import typer
 
 from asr.bundle import StreamingConfig, builtin_bundle_path, open_bundle
 from asr.entry import run_command
-from asr.evaluation.manifest import read_manifest
+from asr.evaluation.corpora.manifest import read_manifest
 
 CHECKPOINT = Path("data/model")
 SAMPLES = Path("data/samples/manifest.jsonl")

@@ -14,7 +14,7 @@ from asr.bundle import Bundle
 from asr.decoding.endpoint import EndpointRules
 from asr.engines import Floats, open_engine
 from asr.engines.golden import encode_by_chunks
-from asr.evaluation.manifest import Manifest
+from asr.evaluation.corpora.manifest import Manifest
 from asr.features import SAMPLE_RATE, Samples, compute_features
 from asr.recognizer import Recognizer, load
 from asr.results import Final

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from asr.evaluation.comparison import OtherReport, compare
-from asr.evaluation.wer import WordErrors
+from asr.evaluation.accuracy.comparison import OtherReport, compare
+from asr.evaluation.accuracy.wer import WordErrors
 from export.release.measurement import Reports
 from export.verify import MAX_WER_DELTA, costs_too_many_words
 

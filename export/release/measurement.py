@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr.errors import AsrError, ExportError
+from asr.evaluation.corpora.manifest import Manifest
 from asr.evaluation.evaluate import Evaluation, EvaluationReport
-from asr.evaluation.manifest import Manifest
 from asr.recognizer import load
 
 Reports = Mapping[str, EvaluationReport]

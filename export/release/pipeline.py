@@ -16,8 +16,8 @@ from rich.console import Console
 from asr.bundle import Bundle, open_bundle
 from asr.errors import ExportError
 from asr.evaluation.corpora import read_corpora
+from asr.evaluation.corpora.manifest import Manifest, read_manifest
 from asr.evaluation.evaluate import EvaluationReport
-from asr.evaluation.manifest import Manifest, read_manifest
 from asr.recognizer import Recognizer, load
 from export.bundle import write_bundle
 from export.golden_vectors.model import read_recordings, write_model_vectors

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from asr.evaluation.accuracy.scoring import UtteranceScore
+from asr.evaluation.corpora.manifest import Utterance, Value
 from asr.evaluation.envelope import EvaluationEnvelope, Machine, ModelIdentity
-from asr.evaluation.manifest import Utterance, Value
 from asr.evaluation.recognition import Recognized
-from asr.evaluation.scoring import UtteranceScore
 from asr.results import Word
 
 WORD_S = 0.5

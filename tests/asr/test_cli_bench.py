@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 
 from asr.calibration import Admitted
 from asr.cli import app
-from asr.evaluation import hogs, stress
-from asr.evaluation.rows import figure, not_available
+from asr.evaluation.bench.rows import figure, not_available
+from asr.evaluation.under_load import hogs, stress
 
 Write = Callable[..., Path]
 
@@ -251,7 +251,7 @@ def test_a_device_gets_the_options_and_gives_its_rows(
         machine = {"processor": "a board"}
         return {"device": "ssh board", "commit": None, "machine": machine, "rows": rows}
 
-    monkeypatch.setattr("asr.evaluation.devices.run_on_device", run_on_device)
+    monkeypatch.setattr("asr.evaluation.bench.devices.run_on_device", run_on_device)
     report = tmp_path / "out.json"
     monkeypatch.chdir(tiny_bundle)
     options = ("--ssh", "board", "--chunk-ms", 640, "--model", ".")

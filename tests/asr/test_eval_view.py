@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from asr.cli.eval_view import alignment_lines, groups_table, print_worst
-from asr.evaluation.alignment import align
-from asr.evaluation.scoring import Group
-from asr.evaluation.wer import WordErrors
+from asr.evaluation.accuracy.alignment import align
+from asr.evaluation.accuracy.scoring import Group
+from asr.evaluation.accuracy.wer import WordErrors
 from tests.asr.evaluated import scored
 
 WORDS = st.lists(st.sampled_from(["a", "bb", "ccc", "dddddddd"]), max_size=12)

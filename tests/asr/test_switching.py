@@ -17,7 +17,7 @@ import asr
 from asr.budget import CHUNKS_MS
 from asr.bundle import builtin_bundle_path, open_bundle
 from asr.engines import open_engine
-from asr.evaluation.wer import WordErrors
+from asr.evaluation.accuracy.wer import WordErrors
 from tests.samples import SAMPLES, Sample, read_samples
 from tests.watched_engines import RememberingEngine
 

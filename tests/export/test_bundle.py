@@ -13,8 +13,8 @@ from asr.decoding.hypothesis import INITIAL_CONTEXT
 from asr.engines import open_engine
 from asr.engines.golden import verify_golden
 from asr.errors import ExportError
-from asr.evaluation.alignment import align
-from asr.evaluation.wer import WordErrors
+from asr.evaluation.accuracy.alignment import align
+from asr.evaluation.accuracy.wer import WordErrors
 from export.bundle import ENGINES, BundleContents, write_bundle
 from tests.export.conftest import babble
 

@@ -22,7 +22,7 @@ from asr.engines import executorch as engine_module
 from asr.engines import open_engine
 from asr.engines.executorch import ExecutorchEngine, set_threads
 from asr.errors import AsrError, BundleError, ExportError
-from asr.evaluation.edit_distance import edit_distance
+from asr.evaluation.accuracy.edit_distance import edit_distance
 from export.bundle import write_bundle
 from export.executorch.lowering import (
     Method,

@@ -11,7 +11,7 @@ import pytest
 
 import asr
 from asr.bundle import Bundle, builtin_bundle_path, open_bundle
-from asr.evaluation.wer import WordErrors
+from asr.evaluation.accuracy.wer import WordErrors
 from asr.features import compute_features
 from export.golden_vectors.files import read_arrays, read_json
 from export.golden_vectors.model import Scenario, encoder_output, made_of, run_stream

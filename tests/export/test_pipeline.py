@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import asr
 from asr.errors import ExportError
-from asr.evaluation.manifest import read_manifest
+from asr.evaluation.corpora.manifest import read_manifest
 from export import cli
 from export.bundle import BundleContents, write_bundle
 from export.onnx import Graphs

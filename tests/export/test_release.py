@@ -14,9 +14,9 @@ from rich.console import Console
 import asr
 from asr.bundle import open_bundle
 from asr.errors import AsrError, BundleError, ExportError
+from asr.evaluation.accuracy.wer import WordErrors
+from asr.evaluation.corpora.manifest import Manifest, read_manifest
 from asr.evaluation.evaluate import EvaluationReport, evaluate
-from asr.evaluation.manifest import Manifest, read_manifest
-from asr.evaluation.wer import WordErrors
 from export.bundle import BundleContents, write_bundle
 from export.onnx import Graphs
 from export.release import documents, pipeline

@@ -8,8 +8,8 @@ import pytest
 
 import asr
 from asr.bundle import Bundle
-from asr.evaluation.alignment import align
-from asr.evaluation.wer import WordErrors
+from asr.evaluation.accuracy.alignment import align
+from asr.evaluation.accuracy.wer import WordErrors
 from export.bundle import ENGINES, BundleContents, write_bundle
 from export.quantize import quantize
 from tests.export.conftest import babble

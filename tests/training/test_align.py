@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from asr.errors import CorpusError
-from asr.evaluation.emission import SENTENCES, read_timed_manifest, synthesize
+from asr.evaluation.bench.emission import SENTENCES, read_timed_manifest, synthesize
 from training.align import AlignedWord, align, align_manifest, read_samples, words_of_path
 from training.checkpoint import TrainedModel
 

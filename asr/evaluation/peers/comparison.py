@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from asr.errors import AsrError
+from asr.evaluation.accuracy.wer import WordErrors, bootstrap_interval
+from asr.evaluation.corpora.manifest import Skipped, Utterance
 from asr.evaluation.envelope import EvaluationEnvelope
 from asr.evaluation.isolated import (
     Isolated,
@@ -23,8 +25,6 @@ from asr.evaluation.isolated import (
     Recognition,
     RecognizerProcess,
 )
-from asr.evaluation.manifest import Skipped, Utterance
-from asr.evaluation.wer import WordErrors, bootstrap_interval
 from asr.text import normalize
 
 REPORT_SCHEMA_VERSION = 1

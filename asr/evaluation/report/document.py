@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from asr.evaluation.alignment import Alignment
+from asr.evaluation.accuracy.alignment import Alignment
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from asr.evaluation.bench.rows import format_number
 from asr.evaluation.report.document import Figure
-from asr.evaluation.rows import format_number
 
 _FRACTIONS = ("wer", "cer", "ser", "ci95", "share_", "unstable_partial_wer", "rtf_cv")
 _BYTES = ("dram_bytes", "state_bytes")
@@ -138,7 +138,7 @@ def short(value: float) -> str:
 
 
 def row(name: str, content: Mapping[str, Any]) -> Figure:
-    """A row of `asr.evaluation.rows`."""
+    """A row of `asr.evaluation.bench.rows`."""
     value, unit, note = content.get("value"), content.get("unit") or "", content.get("source") or ""
     unit = {"percent": "%", "c": "°C"}.get(unit, unit)
     if value is None:

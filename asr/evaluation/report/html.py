@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib import resources
 
-from asr.evaluation.alignment import EditKind
+from asr.evaluation.accuracy.alignment import EditKind
 from asr.evaluation.report.document import (
     AlignedUtterance,
     AlignedUtterances,

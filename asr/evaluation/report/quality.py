@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from asr.evaluation.alignment import align
+from asr.evaluation.accuracy.alignment import align
 from asr.evaluation.report import charts
 from asr.evaluation.report.anchors import Anchors, wer_points
 from asr.evaluation.report.document import (

@@ -11,12 +11,12 @@ import pytest
 from asr.audio import Blocks
 from asr.budget import Budget, OperatingPoint
 from asr.errors import AsrError, AudioError, BudgetError, BudgetExceeded
+from asr.evaluation.accuracy.scoring import break_down
+from asr.evaluation.accuracy.wer import WordErrors
+from asr.evaluation.corpora.manifest import Skipped, Utterance
 from asr.evaluation.evaluate import Evaluation, EvaluationReport, evaluate
-from asr.evaluation.manifest import Skipped, Utterance
 from asr.evaluation.meters import RtfMeter
 from asr.evaluation.recognition import Recognized
-from asr.evaluation.scoring import break_down
-from asr.evaluation.wer import WordErrors
 from asr.features import Samples
 from asr.results import Moved, Overrun, Result
 from asr.supervisor import BudgetReport, PointTime, ungoverned

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from asr.errors import AsrError
+from asr.evaluation.corpora.manifest import Segment, Utterance
 from asr.evaluation.isolated import (
     AudioUnreadable,
     Heard,
@@ -19,7 +20,6 @@ from asr.evaluation.isolated import (
     ProcessEnded,
     serve,
 )
-from asr.evaluation.manifest import Segment, Utterance
 
 MODULE = "tests.asr.evaluation.fake_recognizer"
 

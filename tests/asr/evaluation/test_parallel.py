@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asr.errors import AsrError, BundleError
-from asr.evaluation.manifest import Skipped, Utterance
+from asr.evaluation.corpora.manifest import Skipped, Utterance
 from asr.evaluation.parallel import LoadOptions, recognize_in_processes
 from asr.evaluation.recognition import Recognized, recognize
 from asr.recognizer import load

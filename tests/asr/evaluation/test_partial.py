@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from asr.errors import AsrError
-from asr.evaluation.manifest import Segment, Skipped, Utterance
+from asr.evaluation.corpora.manifest import Segment, Skipped, Utterance
 from asr.evaluation.partial import PartialResults, measured_with, partial_path
 from asr.evaluation.recognition import Recognized
 from asr.results import Word

@@ -10,6 +10,8 @@ import pytest
 from asr.budget import Budget
 from asr.bundle import open_bundle
 from asr.errors import AsrError, BudgetError
+from asr.evaluation.accuracy.wer import WordErrors
+from asr.evaluation.corpora.manifest import Utterance
 from asr.evaluation.isolated import (
     AudioUnreadable,
     LoadFacts,
@@ -17,7 +19,6 @@ from asr.evaluation.isolated import (
     ProcessEnded,
     Recognition,
 )
-from asr.evaluation.manifest import Utterance
 from asr.evaluation.tuning import (
     ROUNDS,
     Candidate,
@@ -30,7 +31,6 @@ from asr.evaluation.tuning import (
     thread_counts,
     tuned_point,
 )
-from asr.evaluation.wer import WordErrors
 
 UTTERANCES = [
     Utterance(str(number), Path(f"{number}.wav"), "one two three four", 10.0, None, None)

@@ -7,8 +7,8 @@ from typing import Self
 import pytest
 
 from asr.errors import AsrError
+from asr.evaluation.corpora.manifest import Skipped, Utterance
 from asr.evaluation.isolated import LoadFacts, NotInstalled, ProcessEnded, Recognition
-from asr.evaluation.manifest import Skipped, Utterance
 from asr.evaluation.peers.comparison import LOADS, Comparison, Peer, Ratio, compare
 
 UTTERANCES = [

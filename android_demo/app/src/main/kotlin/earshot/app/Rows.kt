@@ -4,7 +4,7 @@ import kotlin.math.ceil
 import org.json.JSONArray
 import org.json.JSONObject
 
-/** The figures of a benchmark as `asr bench` keeps them: see asr/evaluation/rows.py. */
+/** The figures of a benchmark as `asr bench` keeps them: see asr/evaluation/bench/rows.py. */
 
 /** One figure: a value, or the reason why there is none. */
 data class Row(

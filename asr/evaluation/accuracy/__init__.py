@@ -1,0 +1,1 @@
+"""How far what was recognised is from what was said."""

@@ -1,0 +1,1 @@
+"""`asr bench`: time, latency, memory and size, on this machine or another."""

@@ -1,0 +1,1 @@
+"""What a step needs: operations, bytes, energy, and what a machine has of them."""

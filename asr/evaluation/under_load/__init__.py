@@ -1,0 +1,1 @@
+"""`asr bench --stress`: a stream with a budget beside processes that compute."""
