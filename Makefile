@@ -32,9 +32,10 @@ endef
 
 # The shipped weights in fp32, in which any engine gives the same tokens.
 EXACT := android_demo/build/exact
+APP := android_demo/app/target
 
 .PHONY: help setup demo picture test test-slow test-android bench-android lint report matrix release-model clean \
-	runtime tools jdk android-recordings
+	runtime tools jdk android-tools android-recordings apk android-picture
 .DELETE_ON_ERROR: # half a virtual environment is none
 
 help: ## show this list
@@ -63,11 +64,28 @@ test: lint ## lint and the quick tests
 test-slow: setup ## the tests that take minutes
 	@$(MODULE) pytest -m slow
 
-test-android: jdk $(EXACT)/bundle.json android-recordings ## test the Kotlin code (needs JDK 17 and Maven)
-	@$(MAVEN) test
+# The JSON that the app's benchmark wrote in its tests is then read by asr report.
+test-android: runtime jdk android-tools $(EXACT)/bundle.json android-recordings ## test the Android app and its core (needs JDK 17 and Maven)
+	@if command -v aapt2 >/dev/null; then \
+		$(MAVEN) test && $(VENV)/bin/asr report android_demo/build/report.html \
+			$(APP)/bench.json $(APP)/sustained.json; \
+	else \
+		echo "Without aapt2 (Debian: apt install aapt) only the core is tested."; \
+		$(MAVEN) -pl core test; \
+	fi
+
+apk: jdk android-tools ## make an APK of the app without the engine's Android library
+	@$(MAVEN) -Papk -Dmaven.test.skip=true package
+	@echo "$(APP)/earshot-without-engine.apk: signed with a throwaway key. It shows that the code dexes and the"
+	@echo "resources link, but can't recognise: libonnxruntime.so for Android is missing from it. The"
+	@echo "whole app: gradle assembleDebug in android_demo (needs an Android SDK)."
+
+android-picture: jdk android-tools ## draw data/android.png: the app's screens
+	@$(MAVEN) -Dtest=ScreensTest -Dsurefire.failIfNoSpecifiedTests=false test
+	@cp $(APP)/android.png data/android.png
 
 bench-android: runtime jdk ## time per chunk of 320 ms in Python and on the JVM, in turns
-	@$(MAVEN) test-compile
+	@$(MAVEN) -pl core test-compile
 	@for turn in 1 2 3; do \
 		$(MODULE) tests.chunk_times && $(MAVEN) -pl core exec:java || exit 1; \
 	done
@@ -129,6 +147,19 @@ MAVEN := mvn --batch-mode --quiet --file android_demo -Dkotlin.compiler.daemon=f
 jdk:
 	@command -v mvn >/dev/null && command -v javac >/dev/null || { \
 		echo "No JDK or no Maven here. Debian: apt install openjdk-17-jdk-headless maven"; exit 1; }
+
+# Debian's tools for Android: without aapt2 the app isn't tested, without the others there is no APK.
+android-tools:
+	@missing=; \
+	for tool in aapt2:aapt zipalign:zipalign apksigner:apksigner 7z:p7zip-full; do \
+		command -v $${tool%:*} >/dev/null || missing="$$missing $${tool#*:}"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends $$missing && exit 0; \
+	fi; \
+	echo "Not installed:$$missing. What needs them is left out or fails."
 
 # Only torch can export them.
 $(EXACT)/bundle.json: data/model/model.safetensors asr/bundle.py export/bundle.py \

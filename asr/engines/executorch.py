@@ -8,7 +8,7 @@ What calls were found to depend on, with ExecuTorch 1.4 on x86:
 - The thread pool is the process's own. It must have its size before the first method is loaded: a
   method keeps the pool that it was loaded with, and crashes when that was replaced.
 - Inputs are read where they lie; outputs are copied out of the method's memory. So it gives only
-  the new rows of the encoder's caches; these, 0.8 MB, are copied once, when rows are appended.
+  what is new of the encoder's past, which is kept so that appending to it seldom moves it.
 - Loading believes every offset in a file, and crashes where one leads out of it. A bundle's
   checksums catch damage; `_check_header` catches what was damaged before they were taken.
 """
@@ -31,7 +31,7 @@ from asr.bundle import Bundle, GraphFiles
 from asr.engines import Floats
 from asr.errors import AsrError, BundleError
 
-PROGRAM_VERSION = 1
+PROGRAM_VERSION = 2
 """Of the methods and their shapes; `export.executorch.lowering` describes them."""
 
 CHUNKS = (4, 8, 16)
@@ -41,6 +41,8 @@ MAX_JOINED = 64
 """Rows of the longest call of the joiner."""
 
 _FRAME_MS = 40
+_ROOM = 64
+"""Rows that can be appended before all are moved; not less than the longest of `CHUNKS`."""
 _PREDICTOR_CACHE = 512
 """Contexts whose predictor output is kept, 1 kB each: the frequent word parts repeat them."""
 
@@ -55,28 +57,53 @@ def encoder_method(chunk: int) -> str:
     return f"encoder_{chunk * _FRAME_MS}"
 
 
+class _Memory:
+    """Memory for the rows of a stream; those behind `used` are free."""
+
+    def __init__(self, rows: Any, used: int) -> None:
+        self.rows = rows
+        self.used = used
+
+
 @dataclass(frozen=True, slots=True)
 class ExecutorchState:
-    """The encoder's caches, as torch tensors."""
+    """The encoder's past: a row a frame, with what all layers keep of it.
 
-    attention: Any  # (L, left, 1, 2d)
-    convolution: Any  # (L, 1 + (k - 1) / 2, 1, 2d)
-
-
-def append_rows(state: ExecutorchState, rows: Any, inputs: Any) -> ExecutorchState:
-    """Return the caches with what an encoder call gave, without as much of the oldest.
-
-    rows: of attention `(L, n, 1, 2d)`; inputs: of the convolutions `(L, n, 1, d)`.
+    Rows are never changed: the next state sees the same memory some rows further on, as long as
+    there is room and nobody else went on from this state; else they are copied, once in some calls.
     """
-    from torch import cat  # loaded long ago, when the engine was opened
 
-    layers, left, _, width = state.attention.shape
-    frames = rows.shape[1]
-    attention = cat([state.attention[:, frames:], rows], dim=1)
-    counts = (state.convolution[:, :1] + frames).clamp(max=left)
-    past = state.convolution[:, 1:].reshape(layers, -1, 1, width // 2)
-    window = cat([past, inputs], dim=1)[:, -past.shape[1] :]
-    return ExecutorchState(attention, cat([counts, window.reshape(layers, -1, 1, width)], dim=1))
+    rows: Any  # tensor (left, 3Ld): of each layer key, value and input of the convolution
+    valid: int  # how many are of this stream: the newest ones
+    _memory: _Memory
+    _end: int  # of `rows` in it
+
+    @classmethod
+    def initial(cls, left: int, width: int) -> "ExecutorchState":
+        """Return the state at the start of a stream, with room for `left` rows."""
+        from torch import zeros  # loaded long ago, when the engine was opened
+
+        rows = zeros(left, width)
+        return cls(rows, 0, _Memory(rows, left), left)
+
+    def counts(self, frames: int) -> Any:
+        """Return the encoder's second input, for a chunk of so many real frames."""
+        from torch import tensor
+
+        return tensor([float(self.valid), float(frames)])
+
+    def append(self, rows: Any) -> "ExecutorchState":
+        """Return the state with new rows `(n, 3Ld)`, without the n oldest. One thread at a time."""
+        left, memory, start = len(self.rows), self._memory, self._end
+        end = start + len(rows)
+        if memory.used != start or end > len(memory.rows):
+            start, end = left, left + len(rows)
+            memory = _Memory(rows.new_empty(left + _ROOM, rows.shape[1]), left)
+            memory.rows[:left] = self.rows
+        memory.rows[start:end] = rows
+        memory.used = end
+        valid = min(left, self.valid + len(rows))
+        return ExecutorchState(memory.rows[end - left : end], valid, memory, end)
 
 
 class ExecutorchEngine:
@@ -101,11 +128,9 @@ class ExecutorchEngine:
         self._check_metadata(bundle)
         self._factor = bundle.streaming.subsampling_factor
         self._mel_bins = bundle.features.num_mel_bins
-        model, left = bundle.model, bundle.streaming.left_context_frames
-        layers, width = model.encoder_layers, 2 * model.encoder_dim
-        self._initial_state = ExecutorchState(
-            self._torch.zeros(layers, left, 1, width),
-            self._torch.zeros(layers, 1 + (model.conv_kernel - 1) // 2, 1, width),
+        self._initial_state = ExecutorchState.initial(
+            bundle.streaming.left_context_frames,
+            3 * bundle.model.encoder_layers * bundle.model.encoder_dim,
         )
         self._predict_one = lru_cache(maxsize=_PREDICTOR_CACHE)(self._predict_bytes)
         # Here, so that what can't be loaded is known now.
@@ -132,14 +157,12 @@ class ExecutorchEngine:
         if frames < chunk:
             x = np.zeros((self._factor * chunk + 3, self._mel_bins), dtype=np.float32)
             x[: len(features)] = features
-        out, rows, inputs = self._run(
-            encoder_method(chunk),
-            self._tensor(x[None]),
-            state.attention,
-            state.convolution,
-            self._torch.tensor([float(frames)]),
+        out, rows = self._run(
+            encoder_method(chunk), self._tensor(x[None]), state.rows, state.counts(frames)
         )
-        return out[0, :frames].numpy(), append_rows(state, rows[:, :frames], inputs[:, :frames])
+        with self._lock:
+            following = state.append(rows[0, :frames])
+        return out[0, :frames].numpy(), following
 
     def predict(self, contexts: NDArray[np.int64]) -> Floats:
         """See `Engine`. Contexts are remembered."""

@@ -3,10 +3,9 @@
 Methods, for a batch of one (L layers of width D, kernel k, `left` frames of context):
 
     encoder_160, encoder_320, encoder_640    chunks of C = 4, 8 and 16 encoder frames
-        in   x (1, 4C + 3, 80), attn_cache (L, left, 1, 2D), conv_cache (L, 1 + (k-1)/2, 1, 2D),
-             frames (1,) float: C, or less where the rest of x is padding
-        out  encoder_out (1, C, joiner_dim), new rows of attn_cache (L, C, 1, 2D), new inputs of the
-             convolutions (L, C, 1, D)
+        in   x (1, 4C + 3, 80), cache (left, 3LD): rows of the last frames, counts (2,) float: valid
+             rows of the cache, real frames of x: C, or less where the rest of x is padding
+        out  encoder_out (1, C, joiner_dim), new rows (1, C, 3LD)
     predictor    (1, 2) int64, first [-1, 0]    -> (1, joiner_dim)
     joiner       two (N, joiner_dim), N <= 64   -> log-probabilities (N, vocab_size), blank first
 
@@ -44,7 +43,7 @@ from asr.engines.executorch import CHUNKS, MAX_JOINED, PROGRAM_VERSION, encoder_
 from asr.errors import ExportError
 from export.executorch.rewrite import EncoderStep, JoinerStep, PredictorStep
 from training.compression.quantization import quantize_linears
-from training.model import ModelConfig, Transducer, initial_state
+from training.model import ModelConfig, Transducer
 
 FLOAT = "fp32"
 
@@ -83,11 +82,17 @@ def methods(
 
     precision: `FLOAT`, or one of `training.compression.quantization.PRECISIONS`.
 
-    Raises ExportError for a model in training mode.
+    Raises ExportError for a model in training mode, or whose convolutions see more than the left
+    context: the state has rows for no more.
     """
     if model.training:
         raise ExportError("the model is in training mode; call model.eval() before its export")
-    config = model.config
+    config, left = model.config, streaming.left_context_frames
+    if left < config.conv_kernel - 1:
+        raise ExportError(
+            f"left_context_frames is {left}, but the model's convolutions see the last "
+            f"{config.conv_kernel - 1} frames; export it with a left context as long"
+        )
     parts = {
         encoder_method(chunk): Method(
             EncoderStep(model.encoder, streaming, chunk), _chunk(config, streaming, chunk)
@@ -156,8 +161,8 @@ def metadata(config: ModelConfig, streaming: StreamingConfig) -> dict[str, int]:
 
 def _chunk(config: ModelConfig, streaming: StreamingConfig, chunk: int) -> tuple[Tensor, ...]:
     features = torch.zeros(1, streaming.feature_frames(chunk), config.num_mel_bins)
-    state = initial_state(config, 1, streaming.left_context_frames)
-    return features, state.attention, state.conv, torch.tensor([float(chunk)])
+    cache = torch.zeros(streaming.left_context_frames, 3 * config.layers * config.dim)
+    return features, cache, torch.tensor([0.0, float(chunk)])
 
 
 def _lowered(exported: torch.export.ExportedProgram) -> LoweredMethod:

@@ -15,13 +15,12 @@ from asr.bundle import StreamingConfig
 from asr.engines.executorch import (
     CHUNKS,
     ExecutorchState,
-    append_rows,
     encoder_method,
     set_threads,
 )
 from asr.errors import ExportError
 from export.executorch.lowering import FLOAT, Method, Program, methods
-from training.model import EncoderState, Transducer, initial_state
+from training.model import EncoderState, ModelConfig, Transducer, initial_state
 
 MAX_ERROR = 1e-4
 """Of a float output, absolute. (Logarithms of probabilities below 1e-37 are not compared.)"""
@@ -127,19 +126,27 @@ def _stream_errors(
 ) -> Iterator[float]:
     left = streaming.left_context_frames
     state = initial_state(model.config, 1, left)
-    caches = ExecutorchState(state.attention, state.conv)
+    own = ExecutorchState.initial(left, 3 * model.config.layers * model.config.dim)
     for frames in chain(repeat(chunk, left // chunk + 2), [chunk // 2 + 1, chunk]):
         x = _features(model, streaming.feature_frames(frames))
         out = model.encoder(x, EncoderState(*state))
         padded = torch.nn.functional.pad(x, (0, 0, 0, 4 * (chunk - frames)))
-        found, rows, inputs = step(
-            padded, caches.attention, caches.convolution, torch.tensor([float(frames)])
-        )
-        caches = append_rows(caches, rows[:, :frames], inputs[:, :frames])
-        state = out.state
+        found, rows = step(padded, own.rows, own.counts(frames))
+        own, state = own.append(rows[0, :frames]), out.state
         yield _difference(found[:, :frames], out.frames)
-        yield _difference(caches.attention, state.attention)
-        yield _difference(caches.convolution, state.conv)
+        attention, convolution = model_caches(own, model.config)
+        yield _difference(attention, state.attention)
+        yield _difference(convolution, state.conv)
+
+
+def model_caches(state: ExecutorchState, config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """Return a state as the model keeps it: the tensors of `training.model.EncoderState`."""
+    layers, width = config.layers, config.dim
+    rows = state.rows.view(-1, layers, 3 * width).transpose(0, 1)
+    attention = rows[:, :, None, : 2 * width]
+    inputs = rows[:, 1 - config.conv_kernel :, 2 * width :].reshape(layers, -1, 1, 2 * width)
+    counts = torch.full((layers, 1, 1, 2 * width), float(state.valid))
+    return attention, torch.cat([counts, inputs], dim=1)
 
 
 def _calls(model: Transducer, name: str, part: Method) -> Iterator[tuple[Tensor, ...]]:
@@ -151,13 +158,14 @@ def _calls(model: Transducer, name: str, part: Method) -> Iterator[tuple[Tensor,
             encoder_out, predictor_out = torch.randn(2, rows, model.config.joiner_dim)
             yield encoder_out, predictor_out
     else:
-        x, attention, convolution, count = part.example
-        caches, chunk, left = ExecutorchState(attention, convolution), int(count), attention.size(1)
+        x, cache, counts = part.example
+        (left, width), chunk = cache.shape, int(counts[1])
+        state = ExecutorchState.initial(left, width)
         for frames in chain(repeat(chunk, left // chunk + 2), [chunk // 2 + 1, chunk]):
-            given = _features(model, x.size(1)), caches.attention, caches.convolution
-            yield *given, torch.tensor([float(frames)])
-            _, rows, inputs = part.module(*given, torch.tensor([float(frames)]))
-            caches = append_rows(caches, rows[:, :frames], inputs[:, :frames])
+            given = _features(model, x.size(1)), state.rows, state.counts(frames)
+            yield given
+            _, rows = part.module(*given)
+            state = state.append(rows[0, :frames])
 
 
 def _features(model: Transducer, frames: int) -> Tensor:

@@ -20,7 +20,7 @@ from asr.bundle import Bundle, Golden, GoldenErrors, GraphFiles, StreamingConfig
 from asr.bundle import ModelConfig as BundleModelConfig
 from asr.engines import executorch as engine_module
 from asr.engines import open_engine
-from asr.engines.executorch import ExecutorchEngine, set_threads
+from asr.engines.executorch import ExecutorchEngine, ExecutorchState, set_threads
 from asr.errors import AsrError, BundleError, ExportError
 from asr.evaluation.accuracy.edit_distance import edit_distance
 from export.bundle import write_bundle
@@ -32,6 +32,7 @@ from export.executorch.lowering import (
     methods,
 )
 from export.executorch.verify import (
+    model_caches,
     verify_lowering,
     verify_program,
     verify_rewrite,
@@ -44,7 +45,7 @@ from training.model import EncoderState, ModelConfig, Transducer, initial_state
 torch.set_num_threads(1)
 pytestmark = pytest.mark.timeout(1800)  # the lowering, on a machine with other work
 
-STREAMING = StreamingConfig()
+STREAMING = StreamingConfig(left_context_frames=24)
 CONFIG = ModelConfig(vocab_size=30, dim=64, layers=3, conv_kernel=7)
 USED = ("encoder_320", "predictor", "joiner")
 
@@ -171,11 +172,16 @@ def test_a_model_in_training_is_refused(model: Transducer) -> None:
         methods(training, STREAMING)
 
 
+def test_a_left_context_shorter_than_the_convolutions_is_refused(model: Transducer) -> None:
+    with pytest.raises(ExportError, match=r"left_context_frames is 5, .* last 6 frames"):
+        methods(model, replace(STREAMING, left_context_frames=5))
+
+
 def test_streams_through_the_engine_are_those_of_the_model(
     engine: ExecutorchEngine, model: Transducer
 ) -> None:
     """Quantized, so near; with a shorter chunk between, whose padding must leave no trace."""
-    state, reference = engine.initial_state(), EncoderState(*initial_state(CONFIG, 1, 64))
+    state, reference = engine.initial_state(), EncoderState(*initial_state(CONFIG, 1, 24))
     torch.manual_seed(0)
     for frames in [8] * 10 + [3, 8, 1]:
         features = torch.randn(4 * frames + 3, 80)
@@ -186,20 +192,45 @@ def test_streams_through_the_engine_are_those_of_the_model(
         assert found.shape == (frames, CONFIG.joiner_dim)
         expected = out.frames[0].numpy()
         assert np.abs(found - expected).mean() < 0.05 * expected.std()
-        assert (state.convolution[:, 0] == reference.conv[:, 0]).all()
-        assert (state.attention - reference.attention).abs().mean() < 0.05
+        attention, convolution = model_caches(state, CONFIG)
+        assert (convolution[:, 0] == reference.conv[:, 0]).all()
+        assert (convolution - reference.conv).abs().mean() < 0.05
+        assert (attention - reference.attention).abs().mean() < 0.05
 
 
 def test_a_state_may_be_used_twice(engine: ExecutorchEngine) -> None:
     """Streams share the engine, and a stream may go back to a state that it kept."""
     features = np.random.default_rng(0).standard_normal((35, 80)).astype(np.float32)
     _, state = engine.encode(features, engine.initial_state())
-    kept = state.attention.clone()
+    kept = state.rows.clone()
     first, _ = engine.encode(features, state)
+    engine.encode(2 * features, state)
     engine.encode(2 * features, engine.initial_state())
     second, _ = engine.encode(features, state)
-    assert np.array_equal(first, second) and torch.equal(state.attention, kept)
-    assert not engine.initial_state().attention.any()
+    assert np.array_equal(first, second) and torch.equal(state.rows, kept)
+    assert not engine.initial_state().rows.any()
+
+
+def test_states_that_share_memory_are_separate() -> None:
+    """Any state may be continued, any number of times, by chunks of any size."""
+    chance = np.random.default_rng(0)
+    left, width = 8, 3
+    states = [ExecutorchState.initial(left, width)]
+    expected = [torch.zeros(left, width)]
+    for _ in range(200):
+        number = int(chance.integers(max(0, len(states) - 5), len(states)))
+        rows = torch.from_numpy(chance.random((int(chance.integers(1, 17)), width), np.float32))
+        states.append(states[number].append(rows))
+        expected.append(torch.cat([expected[number], rows])[-left:])
+        assert states[-1].valid == min(left, states[number].valid + len(rows))
+    assert all(torch.equal(state.rows, rows) for state, rows in zip(states, expected, strict=True))
+
+
+def test_appending_seldom_moves_rows() -> None:
+    """Moving them at each chunk would be a tenth of the step of the built-in model."""
+    state = ExecutorchState.initial(64, 3).append(torch.zeros(8, 3))
+    following = state.append(torch.zeros(8, 3))
+    assert following.rows.data_ptr() - state.rows.data_ptr() == 8 * 3 * 4
 
 
 def test_predictor_and_joiner(engine: ExecutorchEngine, model: Transducer) -> None:

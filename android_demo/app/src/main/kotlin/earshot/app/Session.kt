@@ -25,6 +25,7 @@ import kotlin.concurrent.thread
 import kotlin.math.sqrt
 
 private const val BLOCK_S = 0.05 // that is read of the microphone at once
+private const val REST_BLOCKS = 40 // as many as the system keeps
 private const val SHOW_EVERY_NS = 250_000_000L // the costs, between events
 private const val POLL_EVERY_NS = 2_000_000_000L // the thermal state
 
@@ -216,10 +217,10 @@ class Session(private val app: EarshotApplication) : AutoCloseable {
         val block = ShortArray((BLOCK_S * microphone.sampleRate).toInt())
         try {
             while (!stopping) push(live, block, microphone.read(block))
-            var count = microphone.readRest(block) // what was recorded before the stop
-            while (count > 0) {
+            for (number in 0 until REST_BLOCKS) { // what was recorded before the stop
+                val count = microphone.readRest(block)
                 push(live, block, count)
-                count = if (count < block.size) 0 else microphone.readRest(block)
+                if (count < block.size) break
             }
         } catch (error: MicrophoneError) {
             post { copy(notice = Notice(error.reason)) }

@@ -109,7 +109,6 @@ class ScreensTest {
         RuntimeEnvironment.setQualifiers(if (night) "+night" else "+notnight")
         Robolectric.buildActivity(BenchmarkActivity::class.java).setup().use { controller ->
             val rows = linkedMapOf(
-                "wer" to figure(0.2703, ""),
                 "rtf" to figure(listOf(0.0611, 0.0624, 0.0640), ""),
                 "chunk_ms_p50" to figure(19.4, "ms"),
                 "chunk_ms_p95" to figure(22.8, "ms"),

@@ -1,6 +1,9 @@
 package earshot.app
 
 import android.os.Looper
+import earshot.wordErrors
+import earshot.words
+import org.junit.Assert.assertTrue
 import org.junit.Assert.fail
 import org.robolectric.RuntimeEnvironment
 import org.robolectric.Shadows.shadowOf
@@ -20,3 +23,7 @@ fun await(what: String, condition: () -> Boolean) {
         Thread.sleep(5)
     }
 }
+
+/** Whether most of what is said in a recording was understood: another model understands other words. */
+fun assertUnderstood(recording: Recording, text: String) =
+    assertTrue(text, 2 * wordErrors(recording.text, text.replace('\n', ' ')) < words(recording.text).size)
