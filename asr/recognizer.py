@@ -206,7 +206,7 @@ def load(
     opened = open_engine(bundle, graphs.precision, threads, graphs.engine)
     load_ms = 1000 * (time.perf_counter() - started)
     trim_heap()  # what reading the graphs took
-    cost = LoadCost(load_ms, resident_mb() - before_mb)
+    cost = LoadCost(load_ms, max(0.0, resident_mb() - before_mb))
     key = profile_key(bundle, graphs.precision, threads, graphs.engine)
     verify_once(bundle, graphs, opened, key, cost)
     return Recognizer(bundle, opened, graphs, chunk_ms, threads)

@@ -22,7 +22,7 @@ class LoadCost:
     """What it took to open the graphs of a model."""
 
     ms: float
-    mb: float  # that the process grew by, the engine's own code included
+    mb: float  # that the process grew by, the engine's own code included; 0: it shrank meanwhile
 
 
 @dataclass(frozen=True, slots=True)

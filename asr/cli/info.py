@@ -77,7 +77,8 @@ def _here(bundle: Bundle, graphs: GraphFiles, verify: bool) -> dict[str, str]:
     lines = {"self-test": "not run here yet: the first load does, or --verify"}
     if tested is not None:
         lines["self-test"] = _passed(bundle, graphs, tested.errors)
-        lines["first load"] = f"{tested.cost.ms:.0f} ms, {tested.cost.mb:.0f} MB"
+        grown = f", {tested.cost.mb:.0f} MB" if tested.cost.mb else ""
+        lines["first load"] = f"{tested.cost.ms:.0f} ms{grown}"
     if verify:
         lines["self-test"] = _passed(bundle, graphs, _self_test(bundle, graphs))
     profile = read_profile(key, [OperatingPoint(ms) for ms in CHUNKS_MS])

@@ -62,7 +62,7 @@ class SessionTest {
         var loudest = 0f
         session.onLevel = { loudest = maxOf(loudest, it) }
         listen { microphone }
-        await("words") { session.state.phase == Phase.LISTENING && session.state.text.length > 60 }
+        await("words") { session.state.phase == Phase.LISTENING && session.state.text.length > 20 }
         session.stop()
         assertEquals(Phase.FINISHING, session.state.phase)
         await("the end") { session.state.phase == Phase.READY }
