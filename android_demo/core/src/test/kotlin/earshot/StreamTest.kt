@@ -117,7 +117,9 @@ class StreamTest {
         val rate = 100.0 * found.sum() / count
         val pythons = 100.0 * expected.sum() / count
         println("WER of $count words: ${fixed(rate, 2)} % on the JVM, ${fixed(pythons, 2)} % in Python")
-        assertTrue(abs(rate - pythons) <= 0.3, "WER $rate %, Python's $pythons %")
+        // 0.3 points, or one error where that is less than a word: the rule of export/verify.py.
+        val allowed = maxOf(1.0, 0.003 * count)
+        assertTrue(abs(found.sum() - expected.sum()) <= allowed, "WER $rate %, Python's $pythons %")
         assertTrue(texts.all { it.first.isNotEmpty() || it.second.isEmpty() })
     }
 
