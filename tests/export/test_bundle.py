@@ -15,7 +15,7 @@ from asr.engines.golden import verify_golden
 from asr.errors import ExportError
 from asr.evaluation.accuracy.alignment import align
 from asr.evaluation.accuracy.wer import WordErrors
-from export.bundle import ENGINES, BundleContents, write_bundle
+from export.bundle import BundleContents, write_bundle
 from tests.export.conftest import babble
 
 
@@ -75,13 +75,13 @@ def test_the_same_model_gives_the_same_bytes(
 
 def test_every_variant_hears_the_same(contents: BundleContents, tmp_path: Path) -> None:
     """In one file, for each engine; what the formats do to a graph is less than int8 does."""
-    both = write_bundle(tmp_path / "tiny.zip", replace(contents, engines=ENGINES))
+    both = write_bundle(tmp_path / "tiny.zip", replace(contents, engines=("onnx", "ort")))
     variants = {(graphs.precision, graphs.engine) for graphs in both.variants}
     assert variants == {(p, engine) for p in ("int8", "fp32") for engine in ("onnx", "ort")}
     assert both.graphs("int8").engine == "ort"
     for precision in both.precisions:
         heard = []
-        for engine in ENGINES:
+        for engine in ("onnx", "ort"):
             stream = asr.load(both.path, precision=precision, engine=engine).stream()
             stream.accept(babble(4, seed=2))
             heard.append([token.piece for token in stream.finish().result.tokens])
