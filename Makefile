@@ -30,6 +30,21 @@ define install
 	fi
 endef
 
+# $(call debian,COMMAND:PACKAGE ...,WITHOUT): apt installs the packages whose commands are missing, where
+# it may; else it is said what is WITHOUT them.
+define debian
+	@missing=; \
+	for tool in $(1); do \
+		command -v $${tool%:*} >/dev/null || missing="$$missing $${tool#*:}"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends $$missing && exit 0; \
+	fi; \
+	echo "Not installed:$$missing. $(2)"
+endef
+
 # The shipped weights in fp32, in which any engine gives the same tokens.
 EXACT := android_demo/build/exact
 APP := android_demo/app/target
@@ -150,16 +165,7 @@ jdk:
 
 # Debian's tools for Android: without aapt2 the app isn't tested, without the others there is no APK.
 android-tools:
-	@missing=; \
-	for tool in aapt2:aapt zipalign:zipalign apksigner:apksigner 7z:p7zip-full; do \
-		command -v $${tool%:*} >/dev/null || missing="$$missing $${tool#*:}"; \
-	done; \
-	if [ -z "$$missing" ]; then exit 0; fi; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-		apt-get install -y -qq --no-install-recommends $$missing && exit 0; \
-	fi; \
-	echo "Not installed:$$missing. What needs them is left out or fails."
+	$(call debian,aapt2:aapt zipalign:zipalign apksigner:apksigner 7z:p7zip-full,What needs them is left out or fails.)
 
 # Only torch can export them.
 $(EXACT)/bundle.json: data/model/model.safetensors asr/bundle.py export/bundle.py \
@@ -175,16 +181,6 @@ android-recordings:
 	$(if $(RECORDINGS),@$(MODULE) export.golden_vectors texts $(RECORDINGS) android_demo/build/texts,\
 		@echo "Without RECORDINGS=manifest.jsonl, int8 is compared with Python's on the samples alone.")
 
-# Debian's tools for some tests: flite speaks, sctk scores, chromium opens the web page. A test without
-# its tool is skipped.
+# Debian's tools for some tests: flite speaks, sctk scores, chromium opens the web page.
 tools:
-	@missing=; \
-	command -v flite >/dev/null || missing="$$missing flite"; \
-	command -v sctk >/dev/null || missing="$$missing sctk"; \
-	command -v chromium >/dev/null || missing="$$missing chromium"; \
-	if [ -z "$$missing" ]; then exit 0; fi; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-		apt-get install -y -qq --no-install-recommends $$missing && exit 0; \
-	fi; \
-	echo "Not installed:$$missing. Tests that need them are skipped."
+	$(call debian,flite:flite sctk:sctk chromium:chromium,Tests that need them are skipped.)

@@ -1,7 +1,7 @@
 """Plain data from a file to dataclasses, with errors that name the key."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, TypeVar, get_type_hints
@@ -24,12 +24,16 @@ def check_keys(content: Any, expected: Iterable[str], where: str) -> None:
         raise SchemaError(f"{where or 'the file'}: expected an object, got {content!r}")
     for key in content:
         if key not in known:
-            nearest = get_close_matches(str(key), known, n=1, cutoff=0.5)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
-            raise SchemaError(f"unknown key '{prefix}{key}'; {hint}")
+            raise SchemaError(f"unknown key '{prefix}{key}'; {suggestion(key, known)}")
     for key in known:
         if key not in content:
             raise SchemaError(f"missing key '{prefix}{key}'")
+
+
+def suggestion(key: object, known: Collection[str]) -> str:
+    """Return what to say about an unknown key: the nearest known one, or all of them."""
+    nearest = get_close_matches(str(key), known, n=1, cutoff=0.5)
+    return f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
 
 
 def read_dataclass(cls: type[T], content: Any, where: str) -> T:

@@ -21,6 +21,7 @@ from rich.progress import track
 from rich.table import Table
 
 from asr.bundle import StreamingConfig
+from asr.cli.options import Limit, Split
 from asr.engines import Engine, Floats, open_engine
 from asr.entry import run_command
 from asr.evaluation.accuracy.wer import WordErrors
@@ -120,8 +121,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 def measure(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a trained model.")],
     manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST...")],
-    split: Annotated[str | None, typer.Option(help="Only the rows of this split.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N usable rows.")] = None,
+    split: Split = None,
+    limit: Limit = None,
     precision: Annotated[Precision, typer.Option()] = Precision.int8,
     report: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
 ) -> None:

@@ -94,7 +94,9 @@ def verified_contents(
             continue
         if plain and precision != "int8":
             raise ExportError(f"the plain graphs have no precision {precision!r}; expected 'int8'")
-        quantized = quantize_plainly(exact) if plain else quantize(model, streaming, precision)
+        quantized = (
+            quantize_plainly(exact) if plain else quantize(model, exact, streaming, precision)
+        )
         verify_interface(quantized, model.config, streaming)
         sizes = f"{_megabytes(exact):.1f} MB became {_megabytes(quantized):.1f} MB"
         report(f"quantized to {precision}: {sizes}")

@@ -21,12 +21,14 @@ _NUMBERS = {
 }
 
 
-def quantize(model: Transducer, streaming: StreamingConfig, precision: str) -> Graphs:
+def quantize(
+    model: Transducer, exact: Graphs, streaming: StreamingConfig, precision: str
+) -> Graphs:
     """Return the graphs of a model with int8 or int4 weights; embeddings are int8 in both.
 
-    Raises ExportError if a layer can't be quantized, or was left out.
+    `exact` are its float graphs, whose layers are counted. Raises ExportError if a layer can't be
+    quantized, or was left out.
     """
-    exact = export_graphs(model, streaming)
     quantized = export_graphs(model, streaming, uniform(precision))
     for name, graph in exact.items():
         verify_quantized(name, graph, getattr(quantized, name), precision)

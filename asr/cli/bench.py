@@ -12,8 +12,10 @@ from asr.cli.options import (
     BudgetRtf,
     ChunkMs,
     Engine,
+    Limit,
     Model,
     Precision,
+    Split,
     Threads,
     check_destination,
 )
@@ -37,13 +39,8 @@ def bench_command(
             help="What to recognise; default: the samples of the repository.",
         ),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only the rows of this split, such as dev.")
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Only the first N usable rows of each manifest."),
-    ] = None,
+    split: Split = None,
+    limit: Limit = None,
     repeat: Annotated[
         int, typer.Option(min=1, metavar="N", help="Passes over the recordings.")
     ] = 3,

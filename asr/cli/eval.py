@@ -15,8 +15,10 @@ from asr.cli.options import (
     BudgetRtf,
     ChunkMs,
     Engine,
+    Limit,
     Model,
     Precision,
+    Split,
     check_destination,
     make_budget,
 )
@@ -46,13 +48,8 @@ def evaluate_command(
         ),
     ],
     model: Model = None,
-    split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only the rows of this split, such as dev.")
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Only the first N usable rows of each manifest."),
-    ] = None,
+    split: Split = None,
+    limit: Limit = None,
     jobs: Annotated[
         int, typer.Option(min=1, metavar="N", help="Processes, each with a model and a thread.")
     ] = 1,

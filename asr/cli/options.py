@@ -45,6 +45,16 @@ ChunkMs = Annotated[
         "default: the model's own.",
     ),
 ]
+Split = Annotated[
+    str | None,
+    typer.Option("--split", metavar="NAME", help="Only the rows of this split, such as dev."),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit", min=1, metavar="N", help="Only the first N usable rows of each manifest."
+    ),
+]
 BudgetRtf = Annotated[
     float | None,
     typer.Option(

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.options import EXIT_INTERRUPTED, Model, Precision, check_destination
+from asr.cli.options import (
+    EXIT_INTERRUPTED,
+    Limit,
+    Model,
+    Precision,
+    Split,
+    check_destination,
+)
 from asr.cli.signals import stop_on_signals
 from asr.evaluation.corpora import read_corpora
 
@@ -27,13 +34,8 @@ def peers_command(
         list[Path],
         typer.Argument(metavar="MANIFEST...", help="JSON lines: id, audio, duration, text."),
     ],
-    split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only the rows of this split, such as dev.")
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Only the first N usable rows of each manifest."),
-    ] = None,
+    split: Split = None,
+    limit: Limit = None,
     model: Model = None,
     precision: Precision = None,
     checkpoint: Annotated[

@@ -14,7 +14,9 @@ from asr.cli.options import (
     EXIT_INTERRUPTED,
     BudgetMemoryMb,
     BudgetRtf,
+    Limit,
     Model,
+    Split,
     check_destination,
 )
 from asr.cli.signals import stop_on_signals
@@ -42,13 +44,8 @@ def tune_command(
             "of what will be heard.",
         ),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only the rows of this split, such as dev.")
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Only the first N usable rows of each manifest."),
-    ] = None,
+    split: Split = None,
+    limit: Limit = None,
     model: Model = None,
     budget_rtf: BudgetRtf = None,
     budget_memory_mb: BudgetMemoryMb = None,

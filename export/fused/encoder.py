@@ -48,6 +48,7 @@ class _EncoderStep:
         self._encoder = encoder
         self._config: ModelConfig = encoder.config
         self._left = streaming.left_context_frames
+        self._positions = RotaryPositions(self._left + MAX_CHUNK_FRAMES)
 
     def write(self) -> list[str]:
         """Write all nodes; return the names of the outputs."""
@@ -149,13 +150,12 @@ class _EncoderStep:
 
     def _rotate(self, x: str, first: int, rows: int) -> str:
         """Rotate by the positions `first`, ... of the window; more than `rows` are an error."""
-        positions = RotaryPositions(self._left + MAX_CHUNK_FRAMES)
         # The table of `training.model` has both halves, this operator wants one; and there the
         # sines of the first half have the minus.
         half = slice(HEAD_DIM // 2, None)
         window = slice(first, first + rows)
-        cos = self.graph.weight(f"cos_{first}", positions.cos[window, half])
-        sin = self.graph.weight(f"sin_{first}", positions.sin[window, half])
+        cos = self.graph.weight(f"cos_{first}", self._positions.cos[window, half])
+        sin = self.graph.weight(f"sin_{first}", self._positions.sin[window, half])
         return self.graph.node("RotaryEmbedding", x, self.graph.ints(0), cos, sin, domain=CONTRIB)
 
     def _add_feed_forward(self, x: str, part: FeedForward, name: str) -> str:

@@ -93,8 +93,8 @@ def exact(model: Transducer) -> Graphs:
 
 
 @pytest.fixture(scope="session")
-def quantized(model: Transducer) -> Graphs:
-    return quantize(model, STREAMING, "int8")
+def quantized(model: Transducer, exact: Graphs) -> Graphs:
+    return quantize(model, exact, STREAMING, "int8")
 
 
 @pytest.fixture(scope="session")

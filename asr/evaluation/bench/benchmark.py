@@ -33,13 +33,13 @@ from asr.evaluation.bench.latency import (
     word_latencies,
 )
 from asr.evaluation.bench.rows import (
-    BENCH_SCHEMA_VERSION,
     INTERRUPTED,
     Row,
     all_not_available,
     figure,
     not_available,
     percentile,
+    result_head,
     rows_to_dict,
 )
 from asr.evaluation.bench.timing import (
@@ -287,11 +287,7 @@ def bench_result(
 ) -> dict[str, Any]:
     """Return what the JSON of a plain run holds."""
     return {
-        "schema_version": BENCH_SCHEMA_VERSION,
-        "kind": "bench",
-        **asdict(envelope),
-        "threads": threads,
-        "sources": list(sources),
+        **result_head("bench", envelope, sources, threads),
         **asdict(plan),
         "complete": len(bench.passes) == plan.repeat
         and not any(row.reason == INTERRUPTED for row in rows.values()),

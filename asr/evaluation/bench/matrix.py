@@ -36,7 +36,7 @@ from asr.evaluation.accuracy.wer import WordErrors
 from asr.evaluation.bench.matrix_file import BASELINE, MatrixPlan, Variant
 from asr.evaluation.bench.operators import profile_operators
 from asr.evaluation.bench.probe import ProbeError, ProbePlan, ProbeResult
-from asr.evaluation.bench.rows import BENCH_SCHEMA_VERSION, percentile
+from asr.evaluation.bench.rows import percentile, result_head
 from asr.evaluation.bench.timing import Playing, TimingEngine
 from asr.evaluation.cost.energy_model import model_energy
 from asr.evaluation.cost.roofline import MachineRates, step_bound
@@ -238,11 +238,7 @@ def matrix_result(
 ) -> dict[str, Any]:
     """Return what the JSON holds; the envelope is that of the baseline."""
     return {
-        "schema_version": BENCH_SCHEMA_VERSION,
-        "kind": "matrix",
-        **asdict(envelope),
-        "threads": plan.variants[plan.baseline].threads,
-        "sources": list(sources),
+        **result_head("matrix", envelope, sources, plan.variants[plan.baseline].threads),
         "repeat": plan.repeat,
         "complete": complete,
         "audio_s": audio_s,

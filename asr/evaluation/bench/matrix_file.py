@@ -19,13 +19,13 @@ grid:                      # all combinations, named for what they are
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from asr.errors import AsrError
+from asr.schema import suggestion
 
 BASELINE = "baseline"
 
@@ -131,9 +131,7 @@ def _check_keys(content: Any, known: Any, where: str) -> None:
         raise AsrError(f"{where}: expected keys and values, got {content!r}")
     for key in content:
         if key not in known:
-            nearest = get_close_matches(str(key), known, n=1, cutoff=0.5)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
-            raise AsrError(f"{where}: unknown key {key!r}; {hint}")
+            raise AsrError(f"{where}: unknown key {key!r}; {suggestion(key, known)}")
 
 
 def _list(content: Mapping[str, Any], key: str, path: Path) -> list[Any]:

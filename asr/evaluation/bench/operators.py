@@ -133,13 +133,13 @@ def _profile_onnx(
 ) -> OperatorProfile:
     import onnxruntime as ort
 
-    from asr.engines.onnx import session_options
+    from asr.engines.onnx import encoder_options, session_options
 
     nodes: list[NodeTime] = []
     for graph in wanted:
         file = getattr(graphs, graph)
         with tempfile.TemporaryDirectory(prefix="earshot-profile-") as folder:
-            options = session_options(threads)
+            options = (encoder_options if graph == "encoder" else session_options)(threads)
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / graph)
             optimized = Path(folder) / "optimized.onnx"

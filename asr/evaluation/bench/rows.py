@@ -21,6 +21,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from asr.evaluation.envelope import Envelope
+
 BENCH_SCHEMA_VERSION = 1
 
 INTERRUPTED = "interrupted"
@@ -78,6 +80,19 @@ def figure(values: float | Sequence[float], unit: str, source: str | None = None
         low, _, high = statistics.quantiles(repeated, n=4, method="inclusive")
         spread = (low, high)
     return Row(float(statistics.median(repeated)), unit, None, spread, len(repeated), source)
+
+
+def result_head(
+    kind: str, envelope: Envelope, sources: Sequence[str], threads: int
+) -> dict[str, Any]:
+    """Return how the JSON of every kind begins."""
+    return {
+        "schema_version": BENCH_SCHEMA_VERSION,
+        "kind": kind,
+        **asdict(envelope),
+        "threads": threads,
+        "sources": list(sources),
+    }
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -20,11 +20,11 @@ from typing import Any
 from asr.audio import Blocks, read_blocks
 from asr.evaluation.bench.probe import growth_mb_per_h
 from asr.evaluation.bench.rows import (
-    BENCH_SCHEMA_VERSION,
     Row,
     all_not_available,
     figure,
     not_available,
+    result_head,
     rows_to_dict,
 )
 from asr.evaluation.cost.energy import MEASURED_ROWS, EnergySource, EnergyUse, energy_rows
@@ -179,11 +179,7 @@ def sustained_result(
 ) -> dict[str, Any]:
     """Return what the JSON holds."""
     return {
-        "schema_version": BENCH_SCHEMA_VERSION,
-        "kind": "sustained",
-        **asdict(envelope),
-        "threads": threads,
-        "sources": list(sources),
+        **result_head("sustained", envelope, sources, threads),
         "seconds": run.seconds,
         "audio_s": run.audio_s,
         "complete": run.complete,
