@@ -9,7 +9,6 @@ from pathlib import Path
 from asr.audio import read_blocks
 from asr.budget import CHUNKS_MS, Budget, OperatingPoint
 from asr.bundle import (
-    MAX_CHUNK_FRAMES,
     Bundle,
     GraphFiles,
     builtin_bundle_path,
@@ -19,7 +18,7 @@ from asr.calibration import Admission, Admitted
 from asr.decoding.endpoint import EndpointRules
 from asr.decoding.gate import SilenceGate
 from asr.decoding.greedy import GreedySearch
-from asr.engines import Engine, open_engine
+from asr.engines import Engine, longest_chunk_ms, open_engine
 from asr.errors import AsrError
 from asr.governor import Governor
 from asr.memory import resident_mb, trim_heap
@@ -52,14 +51,19 @@ class Recognizer:
         self._engine = engine
         self._pieces = bundle.read_tokens()
         self._streaming = bundle.streaming
+        longest_ms = longest_chunk_ms(bundle, graphs.engine)
         if chunk_ms is not None:
-            self._streaming = replace(self._streaming, chunk_frames=_chunk_frames(bundle, chunk_ms))
+            frames = _chunk_frames(bundle, chunk_ms, longest_ms)
+            self._streaming = replace(self._streaming, chunk_frames=frames)
         best = OperatingPoint(self.chunk_ms)
+        rungs = [OperatingPoint(rung_ms) for rung_ms in CHUNKS_MS if rung_ms <= longest_ms]
         self._admission = Admission(
             lambda: profile_key(bundle, graphs.precision, threads, graphs.engine),
             engine,
-            lambda point: self._open(chunk_frames=_chunk_frames(bundle, point.chunk_ms)),
-            sorted({best, *map(OperatingPoint, CHUNKS_MS)}),
+            lambda point: self._open(
+                chunk_frames=_chunk_frames(bundle, point.chunk_ms, longest_ms)
+            ),
+            sorted({best, *rungs}),
         )
 
     @property
@@ -184,11 +188,11 @@ def load(
     Args:
         path: directory or zip of a bundle.
         precision: "int8", or another that the bundle has. None: the first that it lists.
-        engine: what runs the graphs, "onnx" or "ort", where the bundle has them for several. None:
-            what loads fastest.
-        chunk_ms: audio per encoder call, a multiple of 40 ms up to 10 240. 160, 320 and 640 are
-            trained for: a larger chunk is more accurate and cheaper, and answers later. None: what
-            the bundle states.
+        engine: what runs the graphs, "onnx", "ort" or "executorch", where the bundle has them for
+            several. None: what loads fastest.
+        chunk_ms: audio per encoder call, a multiple of 40 ms up to 10 240 (executorch: 640). 160,
+            320 and 640 are trained for: a larger chunk is more accurate and cheaper, and answers
+            later. None: what the bundle states.
         threads: of the inference engine. None: one; small models gain nothing from a second.
 
     Raises:
@@ -212,13 +216,12 @@ def load(
     return Recognizer(bundle, opened, graphs, chunk_ms, threads)
 
 
-def _chunk_frames(bundle: Bundle, chunk_ms: int) -> int:
+def _chunk_frames(bundle: Bundle, chunk_ms: int, longest_ms: int) -> int:
     frame_ms = _frame_ms(bundle)
-    longest_ms = MAX_CHUNK_FRAMES * frame_ms
     if not frame_ms <= chunk_ms <= longest_ms or chunk_ms % frame_ms:
         raise AsrError(
             f"a chunk of {chunk_ms} ms; expected a multiple of {frame_ms} ms up to {longest_ms}, "
-            "best 160, 320 or 640"
+            "which this engine takes, best 160, 320 or 640"
         )
     return chunk_ms // frame_ms
 

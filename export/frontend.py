@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from asr.errors import AsrError
 from asr.features import FRAME_SHIFT, SAMPLE_RATE, FeatureConfig
+from export.executorch import require_executorch
 
 FRAME_LENGTH = 400
 """Samples under the window (25 ms)."""
@@ -96,7 +97,11 @@ def frontend_graph(config: FeatureConfig | None = None) -> ModelProto:
 
 
 def frontend_program(config: FeatureConfig | None = None) -> bytes:
-    """Return the front end as a program for ExecuTorch with the method `features`."""
+    """Return the front end as a program for ExecuTorch with the method `features`.
+
+    Raises ExportError without ExecuTorch.
+    """
+    require_executorch()
     from export.executorch.lowering import Method, lower
 
     samples = torch.zeros(1, PROGRAM_FRAMES * FRAME_SHIFT + OVERLAP)
@@ -134,7 +139,10 @@ def _mel_bands(config: FeatureConfig) -> NDArray[np.float64]:
 
 
 def main(out: Path) -> None:
-    """Write the front end as the suffix of `out` says. Raises AsrError for any but two."""
+    """Write the front end as the suffix of `out` says.
+
+    Raises AsrError for any but two, and for `.pte` without ExecuTorch.
+    """
     if out.suffix == ".onnx":
         content = frontend_graph().SerializeToString(deterministic=True)
     elif out.suffix == ".pte":

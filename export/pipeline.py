@@ -12,6 +12,7 @@ from asr.bundle import Bundle, StreamingConfig
 from asr.errors import ExportError
 from asr.evaluation.corpora.manifest import Manifest, read_manifest
 from export.bundle import BundleContents, check_destination, write_bundle
+from export.executorch import require_executorch
 from export.fused import export_graphs
 from export.onnx import Graphs
 from export.plain import plain_graphs, quantize_plainly
@@ -53,6 +54,8 @@ def export_bundle(options: ExportOptions, report: Callable[[str], None]) -> Bund
         ManifestError: the manifest can't be read.
     """
     check_destination(options.out, options.overwrite)
+    if "executorch" in options.engines:
+        require_executorch()  # now, not after minutes
     card = _read_card(options.card)
     manifest = read_manifest(options.manifest, limit=options.limit) if options.manifest else None
     contents = verified_contents(

@@ -69,6 +69,7 @@ def _here(bundle: Bundle, graphs: GraphFiles, verify: bool) -> dict[str, str]:
     """Return what this machine knows of a variant, in one thread."""
     from asr.budget import CHUNKS_MS, OperatingPoint
     from asr.calibration import read_profile
+    from asr.engines import longest_chunk_ms
     from asr.profile import profile_key
     from asr.self_test import read_self_test
 
@@ -81,7 +82,8 @@ def _here(bundle: Bundle, graphs: GraphFiles, verify: bool) -> dict[str, str]:
         lines["first load"] = f"{tested.cost.ms:.0f} ms{grown}"
     if verify:
         lines["self-test"] = _passed(bundle, graphs, _self_test(bundle, graphs))
-    profile = read_profile(key, [OperatingPoint(ms) for ms in CHUNKS_MS])
+    longest_ms = longest_chunk_ms(bundle, graphs.engine)
+    profile = read_profile(key, [OperatingPoint(ms) for ms in CHUNKS_MS if ms <= longest_ms])
     if profile is None:
         lines["a stream"] = "not measured here yet: the first one with a budget does"
     else:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr import __version__
-from asr.bundle import Bundle
+from asr.bundle import MAX_CHUNK_FRAMES, Bundle
 from asr.errors import BundleError
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -49,6 +49,16 @@ class Engine(Protocol):
     def release_memory(self) -> None:
         """Give back what was kept to be faster. The next calls may be slower, nothing else."""
         ...
+
+
+def longest_chunk_ms(bundle: Bundle, engine: str) -> int:
+    """Return the audio of the longest chunk of a bundle that the engine of this name takes."""
+    frames = MAX_CHUNK_FRAMES
+    if engine == "executorch":
+        from asr.engines.executorch import CHUNKS  # its programs have a method for each size
+
+        frames = CHUNKS[-1]
+    return round(frames * bundle.streaming.subsampling_factor * bundle.features.frame_shift_ms)
 
 
 def open_engine(

@@ -7,8 +7,9 @@ What calls were found to depend on, with ExecuTorch 1.4 on x86:
 
 - The thread pool is the process's own. It must have its size before the first method is loaded: a
   method keeps the pool that it was loaded with, and crashes when that was replaced.
-- Inputs are read where they lie; outputs are copied out of the method's memory. So it gives only
-  what is new of the encoder's past, which is kept so that appending to it seldom moves it.
+- Torch's own functions are dear: 40 to 80 us each where their code has left the processor's caches,
+  as it has between two chunks. So tensors are made once, when a method is loaded, and calls copy
+  in and out of them with numpy: `encode` of the built-in model took 1.71 ms instead of 1.94.
 - Loading believes every offset in a file, and crashes where one leads out of it. A bundle's
   checksums catch damage; `_check_header` catches what was damaged before they were taken.
 """
@@ -17,17 +18,18 @@ import os
 import struct
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.bundle import Bundle, GraphFiles
+from asr.bundle import SUBSAMPLING_OVERLAP, Bundle, GraphFiles
 from asr.engines import Floats
 from asr.errors import AsrError, BundleError
 
@@ -41,10 +43,11 @@ MAX_JOINED = 64
 """Rows of the longest call of the joiner."""
 
 _FRAME_MS = 40
-_ROOM = 64
-"""Rows that can be appended before all are moved; not less than the longest of `CHUNKS`."""
 _PREDICTOR_CACHE = 512
 """Contexts whose predictor output is kept, 1 kB each: the frequent word parts repeat them."""
+
+_TYPES = {6: np.float32, 4: np.int64}
+"""What a program's inputs are of, by ExecuTorch's number."""
 
 _IDENTIFIER = b"ET12"
 _HEADER = struct.Struct("<4s4s4sIQQ")
@@ -57,53 +60,30 @@ def encoder_method(chunk: int) -> str:
     return f"encoder_{chunk * _FRAME_MS}"
 
 
-class _Memory:
-    """Memory for the rows of a stream; those behind `used` are free."""
-
-    def __init__(self, rows: Any, used: int) -> None:
-        self.rows = rows
-        self.used = used
-
-
 @dataclass(frozen=True, slots=True)
 class ExecutorchState:
     """The encoder's past: a row a frame, with what all layers keep of it.
 
-    Rows are never changed: the next state sees the same memory some rows further on, as long as
-    there is room and nobody else went on from this state; else they are copied, once in some calls.
+    In the blocks in which they came, which states share: no row is moved or changed.
     """
 
-    rows: Any  # tensor (left, 3Ld): of each layer key, value and input of the convolution
-    valid: int  # how many are of this stream: the newest ones
-    _memory: _Memory
-    _end: int  # of `rows` in it
+    blocks: tuple[Floats, ...]  # (n, 3Ld) each, `left` rows in all, the oldest first:
+    # of each layer key, value and input of the convolution
+    valid: int  # how many rows are of this stream: the newest ones
 
     @classmethod
     def initial(cls, left: int, width: int) -> "ExecutorchState":
         """Return the state at the start of a stream, with room for `left` rows."""
-        from torch import zeros  # loaded long ago, when the engine was opened
+        return cls((np.zeros((left, width), dtype=np.float32),), 0)
 
-        rows = zeros(left, width)
-        return cls(rows, 0, _Memory(rows, left), left)
-
-    def counts(self, frames: int) -> Any:
-        """Return the encoder's second input, for a chunk of so many real frames."""
-        from torch import tensor
-
-        return tensor([float(self.valid), float(frames)])
-
-    def append(self, rows: Any) -> "ExecutorchState":
-        """Return the state with new rows `(n, 3Ld)`, without the n oldest. One thread at a time."""
-        left, memory, start = len(self.rows), self._memory, self._end
-        end = start + len(rows)
-        if memory.used != start or end > len(memory.rows):
-            start, end = left, left + len(rows)
-            memory = _Memory(rows.new_empty(left + _ROOM, rows.shape[1]), left)
-            memory.rows[:left] = self.rows
-        memory.rows[start:end] = rows
-        memory.used = end
-        valid = min(left, self.valid + len(rows))
-        return ExecutorchState(memory.rows[end - left : end], valid, memory, end)
+    def append(self, rows: Floats) -> "ExecutorchState":
+        """Return the state with new rows `(n, 3Ld)`, which it keeps, without the n oldest."""
+        left = sum(map(len, self.blocks))
+        blocks, excess = [*self.blocks, rows], len(rows)
+        while excess and excess >= len(blocks[0]):
+            excess -= len(blocks.pop(0))
+        blocks[0] = blocks[0][excess:]
+        return ExecutorchState(tuple(blocks), min(left, self.valid + len(rows)))
 
 
 class ExecutorchEngine:
@@ -119,15 +99,13 @@ class ExecutorchEngine:
         if threads < 1:
             raise AsrError(f"{threads} threads; expected one or more")
         self._path = bundle.path / graphs.encoder
-        self._torch, self._runtime = _import_runtime(bundle)
+        self._runtime = _import_runtime(bundle)
         set_threads(self._runtime, threads)
-        self._torch.set_num_threads(threads)  # it appends the rows
         self._lock = threading.Lock()
         self._program = self._load_program(bundle, graphs.encoder)
-        self._methods: dict[str, Any] = {}
+        self._methods: dict[str, _Method] = {}
         self._check_metadata(bundle)
         self._factor = bundle.streaming.subsampling_factor
-        self._mel_bins = bundle.features.num_mel_bins
         self._initial_state = ExecutorchState.initial(
             bundle.streaming.left_context_frames,
             3 * bundle.model.encoder_layers * bundle.model.encoder_dim,
@@ -151,18 +129,17 @@ class ExecutorchEngine:
 
         Raises AsrError for a chunk that is longer than the longest.
         """
-        frames = (len(features) - 3) // self._factor
-        chunk = _fitting(frames)
-        x = features[: self._factor * frames + 3]
-        if frames < chunk:
-            x = np.zeros((self._factor * chunk + 3, self._mel_bins), dtype=np.float32)
-            x[: len(features)] = features
-        out, rows = self._run(
-            encoder_method(chunk), self._tensor(x[None]), state.rows, state.counts(frames)
-        )
+        frames = (len(features) - SUBSAMPLING_OVERLAP) // self._factor
+        used = self._factor * frames + SUBSAMPLING_OVERLAP
         with self._lock:
-            following = state.append(rows[0, :frames])
-        return out[0, :frames].numpy(), following
+            method = self._method(encoder_method(_fitting(frames)))
+            x, past, counts = method.inputs
+            x[0, :used], x[0, used:] = features[:used], 0
+            np.concatenate(state.blocks, out=past)
+            counts[:] = state.valid, frames
+            method.run()
+            out, rows = (each[0, :frames].copy() for each in method.outputs)
+        return out, state.append(rows)
 
     def predict(self, contexts: NDArray[np.int64]) -> Floats:
         """See `Engine`. Contexts are remembered."""
@@ -174,16 +151,19 @@ class ExecutorchEngine:
 
     def join(self, encoder_out: Floats, predictor_out: Floats) -> Floats:
         """See `Engine`."""
-        if len(predictor_out) == 1:
-            predictor_out = np.repeat(predictor_out, len(encoder_out), axis=0)
-        blocks = [
-            self._run(
-                "joiner",
-                self._tensor(encoder_out[start : start + MAX_JOINED]),
-                self._tensor(predictor_out[start : start + MAX_JOINED]),
-            )[0].numpy()
-            for start in range(0, len(encoder_out), MAX_JOINED)
-        ]
+        blocks = []
+        with self._lock:
+            method = self._method("joiner")
+            frames, predicted = method.inputs
+            for start in range(0, len(encoder_out), MAX_JOINED):
+                block = encoder_out[start : start + MAX_JOINED]
+                n = len(block)
+                frames[:n] = block
+                # One row is for all frames.
+                one = len(predictor_out) == 1
+                predicted[:n] = predictor_out if one else predictor_out[start : start + n]
+                method.run(n)
+                blocks.append(method.outputs[0][:n].copy())
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
     def release_memory(self) -> None:
@@ -194,37 +174,24 @@ class ExecutorchEngine:
 
     def _predict_bytes(self, context: bytes) -> Floats:
         """Predict for the bytes of one context: what an array can't be, the key of a cache."""
-        row = np.frombuffer(context, dtype=np.int64)[None]
-        out: Floats = self._run("predictor", self._tensor(row))[0].numpy()
+        with self._lock:
+            method = self._method("predictor")
+            method.inputs[0][:] = np.frombuffer(context, dtype=np.int64)
+            method.run()
+            out: Floats = method.outputs[0].copy()
         out.flags.writeable = False  # it stays in the cache
         return out
 
-    def _tensor(self, array: np.ndarray) -> Any:
-        """Return a tensor in the memory of an array; read-only ones, which torch has not, are
-        copied."""
-        return self._torch.from_numpy(np.require(array, requirements=["C", "W"]))
-
-    def _run(self, name: str, *inputs: Any) -> Sequence[Any]:
-        """Raises BundleError for what only shows when the program runs."""
-        with self._lock:
-            method = self._method(name)
-            try:
-                outputs: Sequence[Any] = method.call(inputs)
-            except RuntimeError as error:
-                raise BundleError(
-                    f"{self._path}: ExecuTorch can't run {name}: {error}; export the model again"
-                ) from error
-        return outputs
-
-    def _method(self, name: str) -> Any:
+    def _method(self, name: str) -> "_Method":
         if name not in self._methods:
             try:
-                self._methods[name] = self._program.load_method(name)
+                loaded = self._program.load_method(name)
             except RuntimeError as error:
                 raise BundleError(
                     f"{self._path}: ExecuTorch {_version()} can't load its {name!r}: {error}; "
                     "export the model again, or install the version that pyproject.toml names"
                 ) from error
+            self._methods[name] = _Method(self._path, name, loaded)
         return self._methods[name]
 
     def _load_program(self, bundle: Bundle, name: str) -> Any:
@@ -277,6 +244,43 @@ class ExecutorchEngine:
                 )
 
 
+class _Method:
+    """A loaded method, with memory for its inputs and outputs that stays the same."""
+
+    inputs: tuple[NDArray[Any], ...]  # write, then `run`, then read `outputs`
+    outputs: tuple[Floats, ...]  # of the last run; the next one overwrites them
+
+    def __init__(self, path: Path, name: str, loaded: Any) -> None:
+        """Runs it once, with zeros. Raises BundleError as `run` does."""
+        from torch import from_numpy  # loaded long ago, when the engine was opened
+
+        self._path, self._name, self._loaded = path, name, loaded
+        meta = loaded.method_meta()
+        tensors = [meta.input_tensor_meta(number) for number in range(meta.num_inputs())]
+        self.inputs = tuple(np.zeros(each.sizes(), _TYPES[each.dtype()]) for each in tensors)
+        self._tensors = [from_numpy(array) for array in self.inputs]
+        self._rows: int | None = None
+        loaded.set_inputs(self._tensors)
+        self.run()
+        # They lie in the memory that was planned for the method, whatever it is given.
+        self.outputs = tuple(each.numpy() for each in loaded.get_outputs(clone_outputs=False))
+
+    def run(self, rows: int | None = None) -> None:
+        """Compute the outputs, of the first rows of the inputs where their number is variable.
+
+        Raises BundleError for what only shows when the program runs.
+        """
+        try:
+            if rows != self._rows:
+                self._loaded.set_inputs([tensor[:rows] for tensor in self._tensors])
+                self._rows = rows
+            self._loaded.execute()
+        except RuntimeError as error:
+            raise BundleError(
+                f"{self._path}: ExecuTorch can't run {self._name}: {error}; export the model again"
+            ) from error
+
+
 def _fitting(frames: int) -> int:
     """Return the smallest chunk that holds so many frames."""
     for chunk in CHUNKS:
@@ -307,21 +311,21 @@ def _check_header(path: str, head: bytes, size: int) -> None:
         )
 
 
-def _import_runtime(bundle: Bundle) -> tuple[ModuleType, ModuleType]:
-    """Return torch and ExecuTorch's binding."""
-    import warnings
+def _import_runtime(bundle: Bundle) -> ModuleType:
+    """Return ExecuTorch's binding, which is built on torch.
 
+    Not by `portable_lib`, which gives the same names: it imports the exporter, so that loading took
+    5 s of CPU time and 200 MB more.
+    """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that its interface is experimental
-            import torch
-            from executorch.extension.pybindings import portable_lib
+        import torch  # noqa: F401 (it loads the libraries that the binding is linked to)
+        from executorch.extension.pybindings import _portable_lib
     except ImportError as error:
         raise BundleError(
             f"{bundle.path}: its graphs are for ExecuTorch, which is not installed ({error}); "
             "pip install 'earshot-asr[executorch]', or use another engine"
         ) from error
-    return torch, portable_lib
+    return _portable_lib
 
 
 _pool_threads: int | None = None

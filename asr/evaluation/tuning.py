@@ -23,6 +23,7 @@ import numpy as np
 
 from asr.budget import CHUNKS_MS, Budget, OperatingPoint
 from asr.bundle import Bundle
+from asr.engines import longest_chunk_ms
 from asr.errors import AsrError, BudgetError
 from asr.evaluation.accuracy.wer import WordErrors, bootstrap_interval
 from asr.evaluation.corpora.manifest import Skipped, Utterance
@@ -171,6 +172,7 @@ def candidates(
         for count in sorted(threads)
         for graphs in bundle.variants
         for chunk_ms in chunks
+        if chunk_ms <= longest_chunk_ms(bundle, graphs.engine)
     )
 
 

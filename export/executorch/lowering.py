@@ -18,7 +18,7 @@ ExecuTorch's rough edges, and where they are avoided:
   exported ("a leaf Variable that requires grad"): `methods` switches gradients off.
 - A partition more is two copies and a call more: `LoweredMethod` counts them, `verify` limits them.
 - Quantizing the whole graph statically lowers, and then fails when it is loaded: linear layers are
-  quantized dynamically, as `training.compression` has it, and nothing else.
+  quantized dynamically, as `training.compression` has it, and nothing else; `verify` loads all.
 - Copies of inputs into the planned memory are left out (`alloc_graph_input`).
 """
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, repeat
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -105,7 +106,14 @@ def verify_program(
     loaded = portable_lib._load_program_from_buffer(program.content)
     found = {}
     for name, part in parts.items():
-        method = loaded.load_method(name)
+        try:
+            method = loaded.load_method(name)
+        except RuntimeError as error:
+            # Of a graph that was quantized statically, for one: what lowers may not load.
+            raise ExportError(
+                f"{name} was lowered, but ExecuTorch can't load it: {error}; "
+                "only linear layers are quantized, dynamically (training.compression.quantization)"
+            ) from error
         pairs: list[tuple[Tensor, Tensor]] = []
         for inputs in _calls(model, name, part):
             expected = part.module(*inputs)
@@ -131,8 +139,8 @@ def _stream_errors(
         x = _features(model, streaming.feature_frames(frames))
         out = model.encoder(x, EncoderState(*state))
         padded = torch.nn.functional.pad(x, (0, 0, 0, 4 * (chunk - frames)))
-        found, rows = step(padded, own.rows, own.counts(frames))
-        own, state = own.append(rows[0, :frames]), out.state
+        found, rows = step(padded, *_state_inputs(own, frames))
+        own, state = own.append(rows[0, :frames].numpy()), out.state
         yield _difference(found[:, :frames], out.frames)
         attention, convolution = model_caches(own, model.config)
         yield _difference(attention, state.attention)
@@ -142,11 +150,20 @@ def _stream_errors(
 def model_caches(state: ExecutorchState, config: ModelConfig) -> tuple[Tensor, Tensor]:
     """Return a state as the model keeps it: the tensors of `training.model.EncoderState`."""
     layers, width = config.layers, config.dim
-    rows = state.rows.view(-1, layers, 3 * width).transpose(0, 1)
+    rows = _rows(state).view(-1, layers, 3 * width).transpose(0, 1)
     attention = rows[:, :, None, : 2 * width]
     inputs = rows[:, 1 - config.conv_kernel :, 2 * width :].reshape(layers, -1, 1, 2 * width)
     counts = torch.full((layers, 1, 1, 2 * width), float(state.valid))
     return attention, torch.cat([counts, inputs], dim=1)
+
+
+def _rows(state: ExecutorchState) -> Tensor:
+    return torch.from_numpy(np.concatenate(state.blocks))
+
+
+def _state_inputs(state: ExecutorchState, frames: int) -> tuple[Tensor, Tensor]:
+    """Return the encoder's second and third input, for a chunk of so many real frames."""
+    return _rows(state), torch.tensor([float(state.valid), float(frames)])
 
 
 def _calls(model: Transducer, name: str, part: Method) -> Iterator[tuple[Tensor, ...]]:
@@ -162,10 +179,10 @@ def _calls(model: Transducer, name: str, part: Method) -> Iterator[tuple[Tensor,
         (left, width), chunk = cache.shape, int(counts[1])
         state = ExecutorchState.initial(left, width)
         for frames in chain(repeat(chunk, left // chunk + 2), [chunk // 2 + 1, chunk]):
-            given = _features(model, x.size(1)), state.rows, state.counts(frames)
+            given = _features(model, x.size(1)), *_state_inputs(state, frames)
             yield given
             _, rows = part.module(*given)
-            state = state.append(rows[0, :frames])
+            state = state.append(rows[0, :frames].numpy())
 
 
 def _features(model: Transducer, frames: int) -> Tensor:

@@ -13,8 +13,12 @@ import numpy as np
 import pytest
 
 import asr
+from asr import calibration
 from asr.audio import read_blocks
+from asr.bundle import open_bundle
+from asr.calibration import Profile
 from asr.engines import Engine, open_engine
+from asr.recognizer import Recognizer
 from tests.asr.signals import noise
 from tests.asr.tiny_bundle import write_manifest
 from tests.watched_engines import CountingEngine
@@ -33,6 +37,27 @@ def test_transcribing_a_file_equals_streaming_it(tiny_bundle: Path, write_speech
     for block in np.array_split(samples, 23):
         stream.accept(block, sample_rate=44_100)
     assert stream.finish().result == result
+
+
+def test_chunks_are_those_that_the_engine_takes(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs for ExecuTorch have a method for each size; a governor must not move past them."""
+    monkeypatch.setattr(
+        calibration,
+        "calibrate",
+        lambda engine, opened, points: Profile(
+            dict.fromkeys(points, 0.1), dict.fromkeys(points, 1.0)
+        ),
+    )
+    bundle = open_bundle(tiny_bundle)
+    engine, graphs = open_engine(bundle, "int8"), bundle.graphs("int8")
+    for name, longest_ms in (("executorch", 640), ("onnx", 2560)):
+        variant = replace(graphs, engine=name)
+        recognizer = Recognizer(replace(bundle, variants=(variant,)), engine, variant)
+        assert max(point.chunk_ms for point in recognizer.calibrated_rtf()) == longest_ms
+    with pytest.raises(asr.AsrError, match=r"a chunk of 1280 ms; expected .* up to 640, which"):
+        Recognizer(bundle, engine, replace(graphs, engine="executorch"), chunk_ms=1280)
 
 
 def test_streams_are_independent(tiny_bundle: Path, write_speech: Write) -> None:

@@ -3,9 +3,11 @@
 Lowering is slow, so that one program serves all quick tests: three layers, int8, chunks of 320 ms.
 """
 
+import copy
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from asr.bundle import Bundle, Golden, GoldenErrors, GraphFiles, StreamingConfig
 from asr.bundle import ModelConfig as BundleModelConfig
 from asr.engines import executorch as engine_module
 from asr.engines import open_engine
-from asr.engines.executorch import ExecutorchEngine, ExecutorchState, set_threads
+from asr.engines.executorch import MAX_JOINED, ExecutorchEngine, ExecutorchState, set_threads
 from asr.errors import AsrError, BundleError, ExportError
 from asr.evaluation.accuracy.edit_distance import edit_distance
 from export.bundle import write_bundle
@@ -37,7 +39,8 @@ from export.executorch.verify import (
     verify_program,
     verify_rewrite,
 )
-from export.pipeline import verified_contents
+from export.frontend import frontend_program
+from export.pipeline import ExportOptions, export_bundle, verified_contents
 from tests.samples import SAMPLES
 from training.compression.quantization import quantize_linears
 from training.model import EncoderState, ModelConfig, Transducer, initial_state
@@ -48,6 +51,13 @@ pytestmark = pytest.mark.timeout(1800)  # the lowering, on a machine with other 
 STREAMING = StreamingConfig(left_context_frames=24)
 CONFIG = ModelConfig(vocab_size=30, dim=64, layers=3, conv_kernel=7)
 USED = ("encoder_320", "predictor", "joiner")
+
+
+class Unloadable:
+    """A program of which ExecuTorch can load no method."""
+
+    def load_method(self, name: str) -> None:
+        raise RuntimeError("0x10")
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +158,43 @@ def test_an_undelegated_operation_is_named() -> None:
         verify_lowering(whole)
 
 
+def test_methods_share_their_weights_in_the_file() -> None:
+    """Else three chunk sizes would be three models. Each method has a copy, quantized by itself."""
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Linear(256, 512)).eval().requires_grad_(False)
+    parts = {}
+    for frames in (4, 8, 16):
+        own = copy.deepcopy(layer)
+        quantize_linears(own, "int8")
+        parts[f"of_{frames}"] = Method(own, (torch.zeros(1, frames, 256),))
+    sizes = [len(lower(dict(list(parts.items())[:count])).content) for count in (1, 3)]
+    assert 256 * 512 < sizes[0] < sizes[1] < sizes[0] + 256 * 512 / 4
+
+
+def test_a_program_that_does_not_load_is_refused(
+    program: Program,
+    parts: dict[str, Method],
+    model: Transducer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one does whose graph was quantized statically: it had been lowered without a word."""
+    monkeypatch.setattr(portable_lib, "_load_program_from_buffer", lambda content: Unloadable())
+    with pytest.raises(ExportError, match=r"encoder_320 was lowered, but .* can't load it: 0x10"):
+        verify_program(program, parts, model, "int8")
+
+
+def test_only_linear_layers_are_quantized_and_all_of_them(parts: dict[str, Method]) -> None:
+    """Dynamically: with scales of each frame, where a static scale would be of some recordings."""
+    for part in parts.values():
+        for layer in part.module.modules():
+            if isinstance(layer, nn.Linear):
+                assert type(layer.weight).__name__ == "IntxUnpackedToInt8Tensor"
+                assert layer.weight.activation_quantization == "int8_asym_per_token"
+            else:
+                own = layer.parameters(recurse=False)
+                assert all(type(weight) in (nn.Parameter, torch.Tensor) for weight in own)
+
+
 def test_groups_of_int4_are_delegated() -> None:
     """XNNPACK has kernels for 4 bits with a scale a group; others would be dequantized, slowly."""
     torch.manual_seed(0)
@@ -198,39 +245,97 @@ def test_streams_through_the_engine_are_those_of_the_model(
         assert (attention - reference.attention).abs().mean() < 0.05
 
 
+def test_a_device_drives_a_stream_as_the_readme_says(
+    program: Program, engine: ExecutorchEngine
+) -> None:
+    """The loop of its C++, in numpy: one memory whose rows grow at its end."""
+    method = portable_lib._load_program_from_buffer(program.content).load_method("encoder_320")
+    left, width, room = 24, 3 * CONFIG.layers * CONFIG.dim, 30
+    past, start, valid = np.zeros((left + room, width), np.float32), 0, 0
+    state, chance = engine.initial_state(), np.random.default_rng(0)
+    for n in [8] * 9 + [3]:
+        features = np.zeros((1, 35, 80), np.float32)
+        features[0, : 4 * n + 3] = chance.standard_normal((4 * n + 3, 80))
+        counts = np.array([valid, n], np.float32)
+        inputs = features, past[start : start + left], counts
+        frames, rows = method.call([torch.from_numpy(each) for each in inputs])
+        if start + n > room:
+            past[:left], start = past[start : start + left].copy(), 0
+        past[start + left : start + left + n] = rows[0, :n]
+        start, valid = start + n, min(left, valid + n)
+        expected, state = engine.encode(features[0, : 4 * n + 3], state)
+        assert np.array_equal(frames[0, :n].numpy(), expected)
+
+
+def test_the_readme_names_all_that_a_program_has() -> None:
+    text = Path("export/executorch/README.md").read_text(encoding="utf-8")
+    names = ["encoder_160", "encoder_320", "encoder_640", "predictor", "joiner"]
+    assert [engine_module.encoder_method(chunk) for chunk in engine_module.CHUNKS] == names[:3]
+    for name in [*names, *metadata(CONFIG, STREAMING)]:
+        assert f"`{name}`" in text
+    assert f"N up to {MAX_JOINED}" in text
+
+
 def test_a_state_may_be_used_twice(engine: ExecutorchEngine) -> None:
     """Streams share the engine, and a stream may go back to a state that it kept."""
     features = np.random.default_rng(0).standard_normal((35, 80)).astype(np.float32)
     _, state = engine.encode(features, engine.initial_state())
-    kept = state.rows.clone()
+    kept = np.concatenate(state.blocks)
     first, _ = engine.encode(features, state)
     engine.encode(2 * features, state)
     engine.encode(2 * features, engine.initial_state())
     second, _ = engine.encode(features, state)
-    assert np.array_equal(first, second) and torch.equal(state.rows, kept)
-    assert not engine.initial_state().rows.any()
+    assert np.array_equal(first, second) and np.array_equal(np.concatenate(state.blocks), kept)
+    assert not any(block.any() for block in engine.initial_state().blocks)
 
 
-def test_states_that_share_memory_are_separate() -> None:
+def test_states_that_share_rows_are_separate() -> None:
     """Any state may be continued, any number of times, by chunks of any size."""
     chance = np.random.default_rng(0)
     left, width = 8, 3
     states = [ExecutorchState.initial(left, width)]
-    expected = [torch.zeros(left, width)]
+    expected = [np.zeros((left, width), np.float32)]
     for _ in range(200):
         number = int(chance.integers(max(0, len(states) - 5), len(states)))
-        rows = torch.from_numpy(chance.random((int(chance.integers(1, 17)), width), np.float32))
+        rows = chance.random((int(chance.integers(0, 17)), width), np.float32)
         states.append(states[number].append(rows))
-        expected.append(torch.cat([expected[number], rows])[-left:])
+        expected.append(np.concatenate([expected[number], rows])[-left:])
         assert states[-1].valid == min(left, states[number].valid + len(rows))
-    assert all(torch.equal(state.rows, rows) for state, rows in zip(states, expected, strict=True))
+    for state, rows in zip(states, expected, strict=True):
+        assert np.array_equal(np.concatenate(state.blocks), rows)
 
 
-def test_appending_seldom_moves_rows() -> None:
-    """Moving them at each chunk would be a tenth of the step of the built-in model."""
-    state = ExecutorchState.initial(64, 3).append(torch.zeros(8, 3))
-    following = state.append(torch.zeros(8, 3))
-    assert following.rows.data_ptr() - state.rows.data_ptr() == 8 * 3 * 4
+def test_what_was_returned_stays_as_it_was(engine: ExecutorchEngine) -> None:
+    """The next call overwrites the memory of a method's outputs."""
+    chance = np.random.default_rng(0)
+    features = chance.standard_normal((2, 35, 80), dtype=np.float32)
+    frames, state = engine.encode(features[0], engine.initial_state())
+    predicted = engine.predict(np.array([[3, 4]]))
+    joined = engine.join(frames, predicted)
+    kept = frames.copy(), state.blocks[-1].copy(), predicted.copy(), joined.copy()
+    engine.encode(features[1], state)
+    engine.join(frames[::-1], engine.predict(np.array([[5, 6]])))
+    found = frames, state.blocks[-1], predicted, joined
+    assert all(np.array_equal(one, other) for one, other in zip(found, kept, strict=True))
+
+
+def test_features_of_any_memory_are_taken(engine: ExecutorchEngine) -> None:
+    """Read-only, or every other row of something."""
+    features = np.random.default_rng(0).standard_normal((70, 80), dtype=np.float32)
+    expected, _ = engine.encode(features[::2].copy(), engine.initial_state())
+    features.flags.writeable = False
+    found, _ = engine.encode(features[::2], engine.initial_state())
+    assert np.array_equal(found, expected)
+
+
+def test_calls_of_many_threads_are_apart(engine: ExecutorchEngine) -> None:
+    """They write to the same memory, one after the other."""
+    features = np.random.default_rng(0).standard_normal((16, 35, 80), dtype=np.float32)
+    start = engine.initial_state()
+    expected = [engine.encode(chunk, start)[0] for chunk in features]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda chunk: engine.encode(chunk, start)[0], features))
+    assert np.array_equal(found, expected)
 
 
 def test_predictor_and_joiner(engine: ExecutorchEngine, model: Transducer) -> None:
@@ -315,6 +420,21 @@ def test_without_executorch_the_error_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "executorch.extension.pybindings", None)
     with pytest.raises(BundleError, match=r"pip install 'earshot-asr\[executorch\]'"):
         open_engine(bundle)
+
+
+@pytest.mark.parametrize("missing", ["executorch", "torchao"])
+def test_an_export_without_executorch_says_so_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setattr(
+        "export.executorch.find_spec", lambda name: None if name == missing else "found"
+    )
+    message = rf"needs {missing} to be installed: pip install 'earshot-asr\[executorch\]'"
+    options = ExportOptions(tmp_path / "no checkpoint", tmp_path / "out", engines=("executorch",))
+    with pytest.raises(ExportError, match=message):
+        export_bundle(options, print)
+    with pytest.raises(ExportError, match=message):
+        frontend_program()
 
 
 def test_nothing_is_written_to_the_terminal(bundle: Bundle) -> None:

@@ -8,7 +8,7 @@ from typing import Self
 import pytest
 
 from asr.budget import Budget
-from asr.bundle import open_bundle
+from asr.bundle import GraphFiles, open_bundle
 from asr.errors import AsrError, BudgetError
 from asr.evaluation.accuracy.wer import WordErrors
 from asr.evaluation.corpora.manifest import Utterance
@@ -82,6 +82,10 @@ def test_the_space(tiny_bundle: Path) -> None:
     assert space[:2] == (INT8, replace(INT8, chunk_ms=640))
     assert len(space) == len(set(space)) == 4
     assert [candidate.threads for candidate in space] == [1, 1, 2, 2]
+    program = replace(
+        open_bundle(tiny_bundle), variants=(GraphFiles("executorch", "int8", *"mmm"),)
+    )
+    assert [each.chunk_ms for each in candidates(program, [1])] == [160, 320, 640]
     assert [thread_counts(cpus) for cpus in (1, 2, 6)] == [(1,), (1, 2), (1, 2, 4)]
     assert str(TWO_THREADS) == "int8, 320 ms, 2 threads"
     assert str(replace(INT8, engine="ort")) == "int8 for ort, 320 ms, 1 thread"

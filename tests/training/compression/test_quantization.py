@@ -1,11 +1,13 @@
 """What training rounds is what the export rounds, and rounding stops no gradient."""
 
 import copy
+import sys
 
 import pytest
 import torch
 from torch import nn
 
+from asr.errors import AsrError
 from training.compression.quantization import (
     PRECISIONS,
     FakeQuantizedLinear,
@@ -100,6 +102,24 @@ def test_rounding_keeps_zeros_and_constants() -> None:
     assert rounded_weight(torch.zeros(2, 64), 4).eq(0).all()
     assert rounded_activation(torch.zeros(2, 8)).eq(0).all()
     assert rounded_activation(torch.tensor([[0.0, 5.0, 0.0]]))[0, 0] == 0
+
+
+ADVICE = r"needs torchao .*: pip install 'earshot-asr\[executorch\]'"
+
+
+def test_without_torchao_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    with pytest.raises(AsrError, match=ADVICE):
+        quantize_linears(nn.Sequential(nn.Linear(64, 64)), "int8")
+
+
+def test_a_torchao_without_the_configuration_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its configurations come and go from one version to the next."""
+    torchao = pytest.importorskip("torchao.quantization")
+    monkeypatch.delattr(torchao, "Int8DynamicActivationIntxWeightConfig")
+    with pytest.raises(AsrError, match=ADVICE) as caught:
+        quantize_linears(nn.Sequential(nn.Linear(64, 64)), "int8")
+    assert "Int8DynamicActivationIntxWeightConfig" in str(caught.value)
 
 
 def test_an_unknown_precision_is_named() -> None:
