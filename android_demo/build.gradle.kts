@@ -31,7 +31,7 @@ android {
         manifest.srcFile("app/src/main/AndroidManifest.xml")
         res.setSrcDirs(listOf("app/src/main/res"))
         kotlin.setSrcDirs(listOf("core/src/main/kotlin", "app/src/main/kotlin"))
-        assets.setSrcDirs(listOf(layout.buildDirectory.dir("assets")))
+        assets.setSrcDirs(listOf(layout.buildDirectory.dir("assets").get().asFile))
     }
 
     androidResources { noCompress += listOf("onnx", "npz") }

@@ -10,10 +10,14 @@ import typer
 
 from asr.bundle import StreamingConfig, builtin_bundle_path, open_bundle
 from asr.entry import run_command
+from asr.errors import AsrError
 from asr.evaluation.corpora.manifest import read_manifest
 
 CHECKPOINT = Path("data/model")
 SAMPLES = Path("data/samples/manifest.jsonl")
+
+LEAST_RECORDINGS = 30
+"""Two engines that round differently differ in single words."""
 
 app = typer.Typer(
     add_completion=False,
@@ -75,9 +79,14 @@ def texts(
     word error rates with."""
     from export.golden_vectors.model import write_texts
 
-    write_texts(
-        out, open_bundle(builtin_bundle_path()), read_manifest(manifest, split=split, limit=limit)
-    )
+    recordings = read_manifest(manifest, split=split, limit=limit)
+    if len(recordings.utterances) < LEAST_RECORDINGS:
+        raise AsrError(
+            f"{manifest}: {len(recordings.utterances)} recordings"
+            f"{f' of the split {split!r}' if split else ''}; expected {LEAST_RECORDINGS} or more, "
+            "for the word errors of fewer are chance"
+        )
+    write_texts(out, open_bundle(builtin_bundle_path()), recordings)
 
 
 def main() -> None:

@@ -11,8 +11,10 @@ import pytest
 
 import asr
 from asr.bundle import Bundle, builtin_bundle_path, open_bundle
+from asr.errors import AsrError
 from asr.evaluation.accuracy.wer import WordErrors
 from asr.features import compute_features
+from export.golden_vectors.__main__ import texts
 from export.golden_vectors.files import read_arrays, read_json
 from export.golden_vectors.model import Scenario, encoder_output, made_of, run_stream
 from export.golden_vectors.scripts import METERS, run_again, run_meters
@@ -117,6 +119,16 @@ def test_scripts(name: str, count: int) -> None:
     expected, found = run_again(GOLDEN / "scripts", name)
     assert len(expected) == count
     assert_same(expected, json.loads(json.dumps(found)), 1e-9, name)
+
+
+@pytest.mark.parametrize(("split", "of"), [("train", " of the split 'train'"), (None, "")])
+def test_few_recordings_are_no_comparison(split: str | None, of: str, tmp_path: Path) -> None:
+    row = {"audio": __file__, "duration": 1.0, "text": "one", "split": "train"}
+    lines = [json.dumps(row | {"id": f"{number}"}) for number in range(29)]
+    (tmp_path / "manifest.jsonl").write_text("\n".join(lines))
+    with pytest.raises(AsrError, match=rf"29 recordings{of}; expected 30 or more"):
+        texts(tmp_path / "manifest.jsonl", tmp_path / "out", split=split)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_change_of_the_governor_shows(monkeypatch: pytest.MonkeyPatch) -> None:

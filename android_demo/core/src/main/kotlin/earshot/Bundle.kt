@@ -168,10 +168,11 @@ private fun readManifest(path: File, manifest: File, files: BundleFiles): JSONOb
         )
     }
     try {
-        if (files.size(MANIFEST_NAME) > MAX_MANIFEST_BYTES) {
+        val content = files.open(MANIFEST_NAME).use { it.readAtMost(MAX_MANIFEST_BYTES + 1) }
+        if (content.size > MAX_MANIFEST_BYTES) {
             throw BundleError("$manifest: larger than $MAX_MANIFEST_BYTES bytes; $ADVICE")
         }
-        return parseObject(utf8(files.open(MANIFEST_NAME).use { it.readBytes() }))
+        return parseObject(utf8(content))
     } catch (error: CharacterCodingException) {
         throw BundleError("$manifest: damaged: not UTF-8; copy the bundle again", error)
     } catch (error: IOException) {

@@ -1,5 +1,6 @@
 package earshot
 
+import java.io.ByteArrayOutputStream
 import java.io.Closeable
 import java.io.File
 import java.io.IOException
@@ -12,6 +13,7 @@ import java.util.zip.ZipFile
 const val ADVICE = "copy the bundle again, or export the model again"
 
 private const val MAX_ENTRIES = 1000
+private const val READ_BYTES = 1 shl 16
 
 /**
  * The files of a model bundle, in a directory or in one `.zip`, which is read in place. Nothing in a zip
@@ -37,6 +39,18 @@ fun bundleFiles(path: File): BundleFiles = when {
 
 /** Whether [name] is that of a file in the bundle itself. */
 fun isPlainName(name: String): Boolean = name !in setOf("", ".", "..") && name.none { it in "/\\\u0000" }
+
+/** The first bytes of a stream: a zip may hold more than it says. Throws IOException. */
+fun InputStream.readAtMost(count: Int): ByteArray {
+    val content = ByteArrayOutputStream()
+    val block = ByteArray(minOf(count, READ_BYTES))
+    while (content.size() < count) {
+        val read = read(block, 0, minOf(block.size, count - content.size()))
+        if (read < 0) break
+        content.write(block, 0, read)
+    }
+    return content.toByteArray()
+}
 
 private class Directory(override val path: File) : BundleFiles {
     override fun size(name: String): Long {

@@ -31,13 +31,44 @@ data class Admitted(
 )
 
 /**
+ * Decides on budgets, for one model that this process has loaded; the arguments are those of [calibrate].
+ * Unlike Python's it keeps nothing on the disk: each process measures for itself.
+ */
+class Admission(
+    private val engine: Engine,
+    points: List<OperatingPoint>,
+    openStream: (OperatingPoint) -> Stream,
+    private val resident: () -> Double = ::residentMb,
+) {
+    /** What the points cost on this machine. The first call measures. */
+    val profile: Profile by lazy { calibrate(engine, points, openStream) }
+
+    /** How a stream may run; see the function [admit]. */
+    fun admit(budget: Budget, wish: OperatingPoint): Admitted {
+        val profile = profile // before the memory is read: measuring leaves some behind
+        return admit(budget, profile, wish, heldMb(budget, profile))
+    }
+
+    /**
+     * What the process holds: without what earlier streams left in the engine, where that is needed, for
+     * a stream that runs would shed it too.
+     */
+    private fun heldMb(budget: Budget, profile: Profile): Double {
+        val heldMb = resident()
+        if (heldMb + profile.growthMb.values.max() <= orInfinity(budget.memoryMb)) return heldMb
+        shed(engine)
+        return resident()
+    }
+}
+
+/**
  * Measure the points, best first. [openStream] opens one without a budget.
  *
  * What else runs can only add to a cost, and a larger chunk never costs more: a point that was measured
  * to cost more than one above it is taken to cost the same.
  */
 fun calibrate(engine: Engine, points: List<OperatingPoint>, openStream: (OperatingPoint) -> Stream): Profile {
-    engine.releaseMemory() // so that what it grows by holds all that a stream adds ...
+    shed(engine) // so that what it grows by holds all that a stream adds ...
     val beforeMb = residentMb()
     val emissionS = emissionS(engine)
     val rtf = LinkedHashMap<OperatingPoint, Double>()
@@ -51,7 +82,7 @@ fun calibrate(engine: Engine, points: List<OperatingPoint>, openStream: (Operati
         rtf[point] = cheapest
         growthMb[point] = largest
     }
-    engine.releaseMemory() // ... and is not in what the process holds when a stream is admitted
+    shed(engine) // ... and is not in what the process holds when a stream is admitted
     return Profile(rtf, growthMb)
 }
 
@@ -114,6 +145,12 @@ private fun refusal(
     return "rtf=${general(budget.rtf!!)} and latency_ms=${general(budget.latencyMs!!)} can't be held " +
         "together: on this machine such a latency needs rtf=${general(rtf)}, and such an rtf needs " +
         "latency_ms=${ceil(latencyMs(profile, cheap.first())).toLong()}; ask for one of these, or more"
+}
+
+/** Give back what the engine keeps of earlier streams, and what they left for the garbage collector. */
+private fun shed(engine: Engine) {
+    engine.releaseMemory()
+    System.gc()
 }
 
 /** Compute time over audio time of some chunks of noise. */

@@ -6,6 +6,8 @@ import kotlin.concurrent.withLock
 /** Seconds of audio that wait at most: beyond it an answer would come too late to be one. */
 const val QUEUE_S = 30.0
 
+private const val SPARE_BLOCKS = 4 // that are kept to be used again: more wait only when it falls behind
+
 /**
  * A stream with a bounded queue before it. One thread pushes, another recognises:
  *
@@ -21,9 +23,15 @@ class LiveStream(val stream: Stream, private val sampleRate: Int = SAMPLE_RATE, 
     /** Seconds of audio that wait. */
     val queuedS: Double get() = lock.withLock { queuedSamples.toDouble() / sampleRate }
 
+    /** The first [count] of [samples] wait. */
+    private class Block(val samples: ShortArray) {
+        var count = 0
+    }
+
     private val lock = ReentrantLock()
     private val changed = lock.newCondition()
-    private val blocks = ArrayDeque<ShortArray>()
+    private val blocks = ArrayDeque<Block>()
+    private val spare = ArrayDeque<Block>()
     private var queuedSamples = 0L
     private var refusedS = 0.0 // not yet told in an event
     private var closed = false
@@ -43,7 +51,10 @@ class LiveStream(val stream: Stream, private val sampleRate: Int = SAMPLE_RATE, 
             refusedS += count.toDouble() / sampleRate
             return false
         }
-        blocks.addLast(samples.copyOf(count))
+        val block = spare.removeLastOrNull()?.takeIf { it.samples.size >= count } ?: Block(ShortArray(count))
+        System.arraycopy(samples, 0, block.samples, 0, count)
+        block.count = count
+        blocks.addLast(block)
         queuedSamples += count
         changed.signalAll()
         true
@@ -63,7 +74,7 @@ class LiveStream(val stream: Stream, private val sampleRate: Int = SAMPLE_RATE, 
 
     /** Recognise the oldest block that waits; return what became known by it. Throws as [Stream.accept]. */
     fun take(): List<Event> {
-        val block: ShortArray?
+        val block: Block?
         val refusedNowS: Double
         val queuedBeforeS: Double
         lock.withLock {
@@ -71,7 +82,7 @@ class LiveStream(val stream: Stream, private val sampleRate: Int = SAMPLE_RATE, 
             refusedS = 0.0
             queuedBeforeS = queuedSamples.toDouble() / sampleRate
             block = blocks.removeFirstOrNull()
-            queuedSamples -= block?.size ?: 0
+            queuedSamples -= block?.count ?: 0
         }
         val events = ArrayList<Event>(0)
         if (refusedNowS > 0) {
@@ -80,13 +91,14 @@ class LiveStream(val stream: Stream, private val sampleRate: Int = SAMPLE_RATE, 
         }
         if (block == null) return events
         stream.queuedS = queuedS
-        val endS = stream.audioS + block.size.toDouble() / sampleRate
+        val endS = stream.audioS + block.count.toDouble() / sampleRate
         try {
-            events += stream.accept(block, block.size, sampleRate)
+            events += stream.accept(block.samples, block.count, sampleRate)
         } catch (exceeded: BudgetExceeded) {
             abandon(endS - stream.audioS)
             throw BudgetExceeded(exceeded.message!!, exceeded.result, events + exceeded.events)
         }
+        lock.withLock { if (spare.size < SPARE_BLOCKS) spare.addLast(block) }
         return events
     }
 

@@ -1,21 +1,59 @@
 package earshot
 
-import java.io.File
 import java.io.IOException
+import java.io.RandomAccessFile
 
 /** Memory and time, measured one way. MB are 10^6 bytes. */
 
+private const val STATUS = "/proc/self/status"
+private val RESIDENT = "VmRSS:".toByteArray()
+private val PEAK = "VmHWM:".toByteArray()
+
 /** Resident memory of this process now, in MB. Throws IOException where there is no /proc. */
-fun residentMb(): Double = statusMb("VmRSS")
+fun residentMb(): Double = Status.mb(RESIDENT)
 
 /** Highest resident memory of this process so far, in MB. Throws IOException where there is no /proc. */
-fun peakRssMb(): Double = statusMb("VmHWM")
+fun peakRssMb(): Double = Status.mb(PEAK)
 
-private fun statusMb(key: String): Double {
-    val status = File("/proc/self/status")
-    val line = status.useLines { lines -> lines.firstOrNull { it.startsWith("$key:") } }
-        ?: throw IOException("$status has no $key")
-    return line.filter { it.isDigit() }.toLong() * 1024 / 1e6 // the kernel's "kB" are KiB
+/**
+ * What the kernel tells of this process. It is asked behind every chunk of a stream with a budget of
+ * memory, so the file stays open and is read where it was read before: it makes no garbage.
+ */
+private object Status {
+    private val file by lazy { RandomAccessFile(STATUS, "r") }
+    private val content = ByteArray(1 shl 12) // what is looked for is in the first 1.5 kB
+
+    @Synchronized
+    fun mb(key: ByteArray): Double {
+        file.seek(0)
+        val size = maxOf(0, file.read(content))
+        var line = 0
+        while (line < size) {
+            if (starts(line, size, key)) return number(line + key.size, size) * 1024 / 1e6 // its "kB" are KiB
+            while (line < size && content[line] != END_OF_LINE) line++
+            line++
+        }
+        throw IOException("$STATUS has no ${String(key)}")
+    }
+
+    private fun starts(at: Int, size: Int, key: ByteArray): Boolean {
+        if (at + key.size > size) return false
+        for (i in key.indices) if (content[at + i] != key[i]) return false
+        return true
+    }
+
+    /** The digits from [at] to the end of the line. */
+    private fun number(at: Int, size: Int): Long {
+        var value = 0L
+        for (i in at until size) {
+            if (content[i] == END_OF_LINE) break
+            val digit = content[i] - '0'.code
+            if (digit in 0..9) value = 10 * value + digit
+        }
+        return value
+    }
+
+    private const val END_OF_LINE = '\n'.code.toByte()
 }
 
 /** Nanoseconds from any origin. */

@@ -25,10 +25,9 @@ class Recognizer(
 
     private val pieces = bundle.readTokens()
     private val streaming = bundle.streaming.copy(chunkFrames = chunkFrames(this.chunkMs))
-    private val profile: Profile by lazy {
-        val points = (CHUNKS_MS + this.chunkMs).distinct().sorted().map(::OperatingPoint)
-        calibrate(engine, points) { open(streaming.copy(chunkFrames = chunkFrames(it.chunkMs))) }
-    }
+    private val admission = Admission(engine, (CHUNKS_MS + this.chunkMs).distinct().sorted().map(::OperatingPoint), {
+        open(streaming.copy(chunkFrames = chunkFrames(it.chunkMs)))
+    })
 
     /**
      * Open a stream for audio that arrives block by block; [endpoints] cut it into segments, and with
@@ -40,14 +39,13 @@ class Recognizer(
      */
     fun stream(budget: Budget? = null, endpoints: EndpointRules? = null, gate: Boolean = false): Stream {
         if (budget == null) return open(streaming, null, endpoints, gate)
-        val profile = profile // before the memory is read: measuring leaves some behind
-        val admitted = admit(budget, profile, OperatingPoint(chunkMs), residentMb())
+        val admitted = admission.admit(budget, OperatingPoint(chunkMs))
         val governor = Governor(budget, admitted.rtf, admitted.start, admitted.preferred)
         return open(streaming, Supervisor(governor, engine::releaseMemory), endpoints, gate)
     }
 
     /** The RTF that each operating point has on this machine when it does nothing else, best first. */
-    fun calibratedRtf(): Map<OperatingPoint, Double> = profile.rtf
+    fun calibratedRtf(): Map<OperatingPoint, Double> = admission.profile.rtf
 
     /** Give back what was kept to be faster; streams go on. */
     fun releaseMemory() = engine.releaseMemory()

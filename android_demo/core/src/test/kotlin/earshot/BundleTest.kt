@@ -1,5 +1,6 @@
 package earshot
 
+import java.io.ByteArrayOutputStream
 import java.io.File
 import java.nio.file.Files
 import java.util.zip.ZipEntry
@@ -165,6 +166,66 @@ class BundleTest {
         zip.writeBytes(zip.readBytes().copyOf(1_000_000))
         assertRefused("neither the directory nor the whole zip", zip)
     }
+
+    /** What a zip says of a size need not be so: no more is unpacked of it than is read. */
+    @Test
+    fun `a manifest that unpacks to more than it says fills no memory`() {
+        val zip = File(folder, "bomb.zip")
+        ZipOutputStream(zip.outputStream()).use { out ->
+            out.putNextEntry(ZipEntry(MANIFEST_NAME))
+            val block = ByteArray(1 shl 20) { ' '.code.toByte() }
+            repeat(1_000) { out.write(block) }
+        }
+        val content = zip.readBytes()
+        val size = content.size - 22 - 46 - MANIFEST_NAME.length + 24 // in the only entry of the directory at its end
+        for (i in 0 until 4) content[size + i] = if (i == 0) 100 else 0
+        zip.writeBytes(content)
+        assertRefused("bundle.json: larger than 1000000 bytes", zip)
+    }
+
+    @Test
+    fun `a damaged self-test is refused, whatever is wrong with its arrays`() {
+        val whole = mapOf(
+            "features" to npy("<f4", "(67, 80)", 4 * 67 * 80),
+            "encoder_out.int8" to npy("<f4", "(16, 256)", 4 * 16 * 256),
+            "contexts" to npy("<i8", "(16, 2)", 8 * 16 * 2),
+            "log_probs.int8" to npy("<f4", "(16, 256)", 4 * 16 * 256),
+        )
+        val broken = listOf(
+            "features" to npy("<f8", "(67, 80)", 8 * 67 * 80),
+            "features" to npy("|O", "(67, 80)", 4 * 67 * 80),
+            "features" to npy("<f4", "(99999999999, 80)", 0),
+            "features" to npy("<f4", "(65536, 65536)", 0),
+            "features" to npy("<f4", "(67, 80)", 4 * 67 * 80 - 1),
+            "features" to npy("<f4", "(3, 80)", 4 * 3 * 80),
+            "features" to npy("<f4", "(67, 80)", 4 * 67 * 80).also { it[9] = -1 }, // 65 kB of header
+            "features" to ByteArray(0),
+            "encoder_out.int8" to npy("<f4", "()", 4),
+            "encoder_out.int8" to npy("<f4", "(0, 256)", 0),
+            "encoder_out.int8" to npy("<f4", "(16, 255)", 4 * 16 * 255),
+            "contexts" to npy("<f4", "(16, 2)", 4 * 16 * 2),
+            "contexts" to npy("<i8", "(16, 3)", 8 * 16 * 3),
+        )
+        for ((name, array) in broken) {
+            write("golden.npz", npz(whole + (name to array)))
+            assertLoadRefused("golden.npz: can't be used: ")
+        }
+    }
+
+    private fun npy(kind: String, shape: String, bytes: Int): ByteArray {
+        val header = "{'descr': '$kind', 'fortran_order': False, 'shape': $shape, }\n".toByteArray()
+        return byteArrayOf(0x93.toByte()) + "NUMPY".toByteArray() +
+            byteArrayOf(1, 0, header.size.toByte(), 0) + header + ByteArray(bytes)
+    }
+
+    private fun npz(arrays: Map<String, ByteArray>): ByteArray = ByteArrayOutputStream().also { content ->
+        ZipOutputStream(content).use { out ->
+            for ((name, array) in arrays) {
+                out.putNextEntry(ZipEntry("$name.npy"))
+                out.write(array)
+            }
+        }
+    }.toByteArray()
 
     @Test
     fun `a wrong token table`() {

@@ -1,9 +1,12 @@
 package earshot
 
+import earshot.decoding.GreedySearch
 import org.json.JSONArray
 import org.json.JSONObject
 import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.assertThrows
 
 /** Every decision of the governor on 1,000 scripted meters, and of admission: those of Python. */
 class GovernorTest {
@@ -58,6 +61,28 @@ class GovernorTest {
             assertSame(row.getJSONObject("golden"), admission(row.getJSONObject("script")), "admission $number")
         }
     }
+
+    /** What an earlier stream left in the engine is not held against the next one, which would shed it too. */
+    @Test
+    fun `memory that can be given back refuses no stream`() {
+        val engine = SilentEngine()
+        val points = CHUNKS_MS.map(::OperatingPoint)
+        var heldMb = 0.0
+        val admission = Admission(engine, points, { silentStream(engine) }) { if (engine.released < 3) heldMb else 100.0 }
+        heldMb = residentMb() + 5_000 // that the engine keeps
+        val growthMb = admission.profile.growthMb.values.max() // which releases it twice
+        assertEquals(2, engine.released)
+        admission.admit(Budget(memoryMb = heldMb + growthMb + 1), points[1])
+        assertEquals(2, engine.released, "there was room")
+        val admitted = admission.admit(Budget(memoryMb = 101 + growthMb), points[1])
+        assertEquals(3, engine.released)
+        assertEquals(points[1], admitted.start)
+        val refusal = assertThrows<BudgetError> { admission.admit(Budget(memoryMb = 99.0), points[1]) }
+        assertTrue("memory_mb=99 can't be held: this process holds 100 MB" in refusal.message!!)
+    }
+
+    private fun silentStream(engine: SilentEngine) =
+        Stream(engine, GreedySearch(engine), listOf("<blk>", "<unk>"), FeatureConfig(), StreamingConfig())
 
     private fun admission(script: JSONObject): Map<String, Any?> {
         val points = ints(script.getJSONArray("chunks_ms")).map(::OperatingPoint)

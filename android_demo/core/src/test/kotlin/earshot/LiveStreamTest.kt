@@ -1,5 +1,8 @@
 package earshot
 
+import earshot.engines.EncoderState
+import earshot.engines.Engine
+import java.util.Random
 import kotlin.concurrent.thread
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertFalse
@@ -9,7 +12,7 @@ import org.junit.jupiter.api.assertThrows
 
 /** The queue before a stream: nothing is lost that it took, and what it did not take is told. */
 class LiveStreamTest {
-    private fun stream(engine: SilentEngine = SilentEngine(), supervisor: Supervisor? = null) = Stream(
+    private fun stream(engine: Engine = SilentEngine(), supervisor: Supervisor? = null) = Stream(
         engine,
         earshot.decoding.GreedySearch(engine),
         listOf("<blk>", "<unk>"),
@@ -29,6 +32,30 @@ class LiveStreamTest {
         producer.join()
         assertEquals(3.0, live.finish().result.durationS)
         assertFalse(live.push(ShortArray(160)))
+    }
+
+    /** Blocks are used again: none may be heard with what an earlier, longer one left in it. */
+    @Test
+    fun `what is heard is what was pushed, whatever the blocks' lengths`() {
+        val sizes = listOf(800, 3_000, 1, 799, 0, 801, 16_000, 640)
+        val random = Random(3)
+        val blocks = List(40) { number -> ShortArray(sizes[number % sizes.size]) { random.nextInt(20_000).toShort() } }
+        val expected = HearingEngine()
+        val whole = stream(expected)
+        for (block in blocks) whole.accept(block)
+        whole.finish()
+        val heard = HearingEngine()
+        val live = LiveStream(stream(heard))
+        for ((number, block) in blocks.withIndex()) {
+            assertTrue(live.push(block))
+            block.fill(0) // it was copied
+            if (number % 3 == 2) repeat(3) { live.take() }
+        }
+        live.close()
+        while (live.await()) live.take()
+        live.finish()
+        assertTrue(expected.sums.size > 20)
+        assertEquals(expected.sums, heard.sums)
     }
 
     @Test
@@ -73,5 +100,15 @@ class LiveStreamTest {
         assertEquals(points[1], supervisor.point)
         assertEquals(1, events.filterIsInstance<Moved>().size)
         assertEquals(0.05, supervisor.report().rtf, 1e-9)
+    }
+}
+
+/** Notes the features of each chunk. */
+private class HearingEngine(private val silent: Engine = SilentEngine()) : Engine by silent {
+    val sums = ArrayList<Double>()
+
+    override fun encode(features: Frames, rows: Int, state: EncoderState): Frames {
+        sums += features.copy(0, rows).sumOf { it.toDouble() }
+        return silent.encode(features, rows, state)
     }
 }

@@ -118,7 +118,7 @@ class BenchmarkActivity : Activity() {
         is Progress.Second -> getString(
             R.string.benchmark_second, progress.number, progress.of,
             progress.rtf?.let { general(it, 3) } ?: getString(R.string.no_value),
-            resources.getStringArray(R.array.thermal)[progress.thermalStatus],
+            resources.getStringArray(R.array.thermal).getOrNull(progress.thermalStatus).orEmpty(),
         )
     }
 

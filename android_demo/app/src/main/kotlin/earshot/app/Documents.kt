@@ -41,7 +41,7 @@ fun Context.writeDocument(document: Uri, text: String): Notice = try {
     Notice(R.string.saved, kind = Notice.Kind.INFO)
 } catch (error: IOException) {
     Notice(R.string.save_failed, error.message.orEmpty())
-} catch (error: SecurityException) { // the provider took back what it had granted
+} catch (error: RuntimeException) { // whatever went wrong in the app that keeps the document
     Notice(R.string.save_failed, error.message.orEmpty())
 }
 

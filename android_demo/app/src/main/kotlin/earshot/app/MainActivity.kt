@@ -11,8 +11,8 @@ import android.graphics.Typeface
 import android.net.Uri
 import android.os.Bundle
 import android.provider.Settings.ACTION_APPLICATION_DETAILS_SETTINGS
+import android.text.Editable
 import android.text.Spannable
-import android.text.SpannableStringBuilder
 import android.text.style.ForegroundColorSpan
 import android.text.style.StyleSpan
 import android.view.View
@@ -31,20 +31,19 @@ import earshot.general
 private const val ASK_MICROPHONE = 1
 private const val CHOOSE_MODEL = 2
 private const val SAVE_TEXT = 3
-private const val KEPT_SEGMENTS = "segments"
 
 /** Listens, and shows what it hears and what that costs. */
 class MainActivity : Activity() {
     private val app get() = application as EarshotApplication
     private lateinit var session: Session
     private var shownPoints: List<OperatingPoint> = emptyList()
+    private val unstableSpans by lazy { listOf(ForegroundColorSpan(getColor(R.color.unstable)), StyleSpan(Typeface.ITALIC)) }
 
     override fun onCreate(kept: Bundle?) {
         super.onCreate(kept)
         setContentView(R.layout.activity_main)
-        val retained = lastNonConfigurationInstance as Session?
-        session = retained ?: Session(app)
-        if (retained == null) kept?.getStringArrayList(KEPT_SEGMENTS)?.let { session.restore(it) }
+        session = lastNonConfigurationInstance as Session? ?: Session(app)
+        find<TextView>(R.id.text).setText(null, TextView.BufferType.EDITABLE) // so that it can be changed in part
         session.onChange = { show(session.state) }
         session.onLevel = { find<LevelView>(R.id.level).add(it) }
         find<View>(R.id.record).setOnClickListener { toggle() }
@@ -63,11 +62,6 @@ class MainActivity : Activity() {
     /** A rotation keeps listening. */
     override fun onRetainNonConfigurationInstance(): Any = session
 
-    override fun onSaveInstanceState(kept: Bundle) {
-        super.onSaveInstanceState(kept)
-        kept.putStringArrayList(KEPT_SEGMENTS, ArrayList(session.state.close().segments))
-    }
-
     /** An app that isn't on the screen gets silence from the microphone, so it says that it stops. */
     override fun onStop() {
         super.onStop()
@@ -85,7 +79,9 @@ class MainActivity : Activity() {
 
     override fun onTrimMemory(level: Int) {
         super.onTrimMemory(level)
-        if (level >= ComponentCallbacks2.TRIM_MEMORY_RUNNING_LOW) session.releaseMemory()
+        if (level < ComponentCallbacks2.TRIM_MEMORY_RUNNING_LOW) return
+        // The levels from this one on come to every app that has left the screen, however much there is.
+        session.releaseMemory(isShort = level < ComponentCallbacks2.TRIM_MEMORY_UI_HIDDEN)
     }
 
     override fun onRequestPermissionsResult(request: Int, permissions: Array<String>, results: IntArray) {
@@ -154,8 +150,9 @@ class MainActivity : Activity() {
         }
     }
 
+    /** As a float, for so it is kept. */
     private fun limitOf(field: EditText): Double? =
-        field.text.toString().toDoubleOrNull()?.takeIf { it > 0 && it.isFinite() }
+        field.text.toString().toFloatOrNull()?.takeIf { it > 0 && it.isFinite() }?.toString()?.toDouble()
 
     private fun follow(notice: Notice?) {
         if (notice?.text != R.string.permission_denied) return
@@ -178,13 +175,6 @@ class MainActivity : Activity() {
     }
 
     private fun showText(state: ListenState) {
-        val text = SpannableStringBuilder(state.text)
-        if (state.unstable.isNotEmpty()) {
-            val from = text.length - state.unstable.length
-            for (span in listOf(ForegroundColorSpan(getColor(R.color.unstable)), StyleSpan(Typeface.ITALIC))) {
-                text.setSpan(span, from, text.length, Spannable.SPAN_EXCLUSIVE_EXCLUSIVE)
-            }
-        }
         val view = find<TextView>(R.id.text)
         view.setHint(
             when (state.phase) {
@@ -195,11 +185,22 @@ class MainActivity : Activity() {
                 else -> R.string.hint
             },
         )
-        if (view.text.toString() == text.toString() && state.unstable.isEmpty()) return // a selection stays
-        view.text = text
+        if (!view.editableText.become(state.text, state.unstable.length)) return
         if (state.phase == Phase.LISTENING) {
             find<ScrollView>(R.id.scroll).let { it.post { it.fullScroll(View.FOCUS_DOWN) } }
         }
+    }
+
+    /** Change only the tail that differs: after hours, the layout of the rest costs more than recognising. */
+    private fun Editable.become(text: String, unstable: Int): Boolean {
+        val same = commonPrefixWith(text).length
+        val isChanged = same < maxOf(length, text.length)
+        if (isChanged) replace(same, length, text, same, text.length)
+        for (span in unstableSpans) {
+            removeSpan(span)
+            if (unstable > 0) setSpan(span, length - unstable, length, Spannable.SPAN_EXCLUSIVE_EXCLUSIVE)
+        }
+        return isChanged
     }
 
     private fun showNotice(notice: Notice?) {

@@ -5,7 +5,7 @@ import android.net.Uri
 import android.provider.OpenableColumns
 import earshot.BundleError
 import earshot.MANIFEST_NAME
-import earshot.openBundle
+import earshot.load
 import java.io.File
 import java.io.FileNotFoundException
 import java.io.IOException
@@ -29,23 +29,23 @@ class Models(private val context: Context) {
     }
 
     /**
-     * Copy the zip that the user chose and check it whole; return its name. What was there under this name
-     * stays where the new one is bad. Throws BundleError, IOException.
+     * Copy the zip that the user chose and load it once, its self-test included; return its name. What was
+     * there under this name stays where the new one is bad. Throws BundleError, IOException.
      */
     fun bring(source: Uri): String {
         val incoming = File(context.noBackupFilesDir, "incoming")
         incoming.deleteRecursively()
         incoming.mkdirs()
-        val file = File(incoming, nameOf(source))
         try {
+            val file = File(incoming, nameOf(source))
             val stream = context.contentResolver.openInputStream(source)
                 ?: throw FileNotFoundException(source.toString())
             stream.use { input -> file.outputStream().use { input.copyTo(it) } }
-            openBundle(file)
+            load(file).close()
             folder.mkdirs()
             if (!file.renameTo(File(folder, file.name))) throw IOException(file.name)
             return file.name
-        } catch (error: SecurityException) { // the provider took back what it had granted
+        } catch (error: RuntimeException) { // whatever went wrong in the app that has the file
             throw IOException(error.message, error)
         } finally {
             incoming.deleteRecursively()

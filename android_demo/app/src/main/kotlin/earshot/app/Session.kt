@@ -56,10 +56,14 @@ class Session(private val app: EarshotApplication) : AutoCloseable {
     private var stopping = false
 
     @Volatile
-    private var memoryIsShort = false
+    private var releaseIsDue = false
+
+    @Volatile
+    private var memoryIsShort = false // to be told behind that
 
     init {
-        update { copy(thermalStatus = heat.poll()) }
+        val text = keeping(ifFailed = emptyList()) { app.text.read() }
+        update { copy(thermalStatus = heat.poll(), segments = text) }
         open(app.settings.model)
     }
 
@@ -68,9 +72,6 @@ class Session(private val app: EarshotApplication) : AutoCloseable {
 
     /** Take a zip that the user chose, and load it. */
     fun bring(source: Uri) = load { app.models.bring(source) }
-
-    /** Take up the text of an earlier process. */
-    fun restore(segments: List<String>) = update { copy(segments = segments) }
 
     /** Listen, until [stop]. The permission was granted. */
     fun start() {
@@ -82,9 +83,9 @@ class Session(private val app: EarshotApplication) : AutoCloseable {
             try {
                 listen()
             } finally {
-                memoryIsShort = false
                 post { copy(phase = Phase.READY).close() }
             }
+            releaseIfDue()
         }
     }
 
@@ -92,6 +93,7 @@ class Session(private val app: EarshotApplication) : AutoCloseable {
     fun stop(why: Notice? = null) {
         if (state.phase != Phase.LISTENING && state.phase != Phase.OPENING) return
         stopping = true
+        noteSilenced(false) // as far as this stream hears
         update { copy(phase = Phase.FINISHING, notice = why ?: notice) }
     }
 
@@ -107,10 +109,14 @@ class Session(private val app: EarshotApplication) : AutoCloseable {
     /** Show something. */
     fun tell(notice: Notice?) = update { copy(notice = notice) }
 
-    /** Give back what memory can be spared, now or behind the next block. */
-    fun releaseMemory() {
-        memoryIsShort = true
-        if (state.phase == Phase.READY) work { releaseIfShort() }
+    /**
+     * Give back what memory can be spared, now or behind the next block. [isShort]: the phone is short of
+     * it, which is told; else nobody looks at the app.
+     */
+    fun releaseMemory(isShort: Boolean) {
+        if (isShort) memoryIsShort = true
+        releaseIsDue = true
+        if (state.phase == Phase.READY) work { releaseIfDue() }
     }
 
     /** End for good. */
@@ -167,6 +173,9 @@ class Session(private val app: EarshotApplication) : AutoCloseable {
             val capture = thread(name = "microphone") { capture(microphone, live) }
             try {
                 recognise(live)
+            } catch (exceeded: BudgetExceeded) {
+                show(live, exceeded.events) // and that what waited is lost
+                throw exceeded
             } finally {
                 stopping = true
                 capture.join()
@@ -174,11 +183,6 @@ class Session(private val app: EarshotApplication) : AutoCloseable {
             }
         } catch (error: BudgetError) {
             post { copy(notice = Notice(R.string.budget_refused, error.message.orEmpty())) }
-        } catch (error: BudgetExceeded) {
-            post {
-                error.events.fold(this) { state, event -> state.after(event) }
-                    .copy(notice = Notice(R.string.recognition_failed, error.message.orEmpty()))
-            }
         } catch (error: AsrError) {
             post { copy(notice = Notice(R.string.recognition_failed, error.message.orEmpty())) }
         }
@@ -196,7 +200,7 @@ class Session(private val app: EarshotApplication) : AutoCloseable {
                 live.stream.heat = heatOf(status)
                 post { if (thermalStatus == status) this else copy(thermalStatus = status) }
             }
-            releaseIfShort()
+            releaseIfDue()
             val events = live.take()
             if (events.isNotEmpty() || nowNs - shownNs > SHOW_EVERY_NS) {
                 shownNs = nowNs
@@ -247,11 +251,12 @@ class Session(private val app: EarshotApplication) : AutoCloseable {
         }
     }
 
-    private fun releaseIfShort() {
-        if (!memoryIsShort) return
-        memoryIsShort = false
+    private fun releaseIfDue() {
+        if (!releaseIsDue) return
+        releaseIsDue = false
         recognizer?.releaseMemory() ?: return
-        post { copy(notice = notice ?: Notice(R.string.memory_released, kind = Notice.Kind.INFO)) }
+        if (memoryIsShort) post { copy(notice = notice ?: Notice(R.string.memory_released, kind = Notice.Kind.INFO)) }
+        memoryIsShort = false
     }
 
     private fun work(task: () -> Unit) {
@@ -267,8 +272,18 @@ class Session(private val app: EarshotApplication) : AutoCloseable {
     }
 
     private fun update(change: ListenState.() -> ListenState) {
+        val before = state.segments
         state = state.change()
+        if (state.segments !== before) keeping(Unit) { app.text.keep(state.segments) }
         onChange()
+    }
+
+    /** Do something with the text on the disk; say so where that fails. */
+    private fun <T> keeping(ifFailed: T, task: () -> T): T = try {
+        task()
+    } catch (error: IOException) {
+        state = state.copy(notice = Notice(R.string.not_kept, error.message.orEmpty()))
+        ifFailed
     }
 }
 

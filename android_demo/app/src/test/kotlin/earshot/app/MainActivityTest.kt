@@ -1,6 +1,7 @@
 package earshot.app
 
 import android.Manifest.permission.RECORD_AUDIO
+import android.app.AlertDialog
 import android.content.ComponentCallbacks2
 import android.content.Intent
 import android.content.pm.PackageManager.PERMISSION_DENIED
@@ -11,8 +12,12 @@ import android.media.AudioRecord
 import android.media.AudioRecordingConfiguration
 import android.media.MediaRecorder
 import android.os.Bundle
+import android.os.Parcel
 import android.os.PowerManager
+import android.text.Spanned
+import android.text.style.StyleSpan
 import android.view.View
+import android.widget.EditText
 import android.widget.TextView
 import earshot.Budget
 import java.util.concurrent.Executor
@@ -33,6 +38,7 @@ import org.robolectric.annotation.Config
 import org.robolectric.annotation.Implementation
 import org.robolectric.annotation.Implements
 import org.robolectric.shadows.ShadowAudioRecord
+import org.robolectric.shadows.ShadowDialog
 
 /** The main screen through what a phone does to it. */
 @RunWith(RobolectricTestRunner::class)
@@ -100,22 +106,84 @@ class MainActivityTest {
         assertEquals(app.getString(R.string.stopped_in_background), shown(R.id.notice))
     }
 
+    /** The screen of the next process. */
+    private fun reopen() {
+        session.close()
+        controller = Robolectric.buildActivity(MainActivity::class.java).setup()
+    }
+
     @Test
-    fun `text outlives the process`() {
-        session.restore(listOf("one", "two"))
-        controller.pause().stop()
-        val kept = Bundle()
-        controller.saveInstanceState(kept).destroy()
-        controller = Robolectric.buildActivity(MainActivity::class.java).setup(kept)
+    fun `text outlives the process, until it is cleared`() {
+        app.text.keep(listOf("one", "two"))
+        reopen()
         assertEquals("one\ntwo", shown(R.id.text))
         press(R.id.record) // while the model loads: no harm
         await("the model") { session.state.phase == Phase.READY }
+        press(R.id.clear)
+        reopen()
+        assertEquals("", shown(R.id.text))
+    }
+
+    @Test
+    fun `a day's text is kept, shown and changed at its end only`() {
+        val day = List(5_000) { "this is segment number $it of a very long day" }
+        app.text.keep(day)
+        reopen()
+        val kept = Bundle()
+        controller.pause().stop().saveInstanceState(kept)
+        val parcel = Parcel.obtain().apply { writeBundle(kept) }
+        assertTrue("Android takes half a megabyte: ${parcel.dataSize()}", parcel.dataSize() < 20_000)
+        parcel.recycle()
+        val text = activity.findViewById<TextView>(R.id.text)
+        val first = text.editableText
+        first.setSpan(this, 0, 100, Spanned.SPAN_EXCLUSIVE_EXCLUSIVE) // such as what the user has selected
+        for ((stable, unstable) in listOf("one" to "", "one" to " two", "one two" to " three", "ten" to "", "" to "")) {
+            val state = session.state.copy(stable = stable, unstable = unstable)
+            activity.show(state)
+            assertEquals(state.text, text.text.toString())
+            val italic = text.editableText.getSpans(0, text.length(), StyleSpan::class.java).map {
+                text.text.substring(text.editableText.getSpanStart(it), text.editableText.getSpanEnd(it))
+            }
+            assertEquals(listOf(unstable).filter { it.isNotEmpty() }, italic)
+        }
+        assertSame(first, text.editableText)
+        assertEquals(100, first.getSpanEnd(this))
     }
 
     @Test
     fun `low memory is answered`() {
         activity.onTrimMemory(ComponentCallbacks2.TRIM_MEMORY_RUNNING_CRITICAL)
         await("the notice") { shown(R.id.notice) == app.getString(R.string.memory_released) }
+    }
+
+    /** Android says that to every app, so it is no news of the phone's memory. */
+    @Test
+    fun `leaving the screen gives memory back and tells nothing`() {
+        val told = ArrayList<Notice>()
+        session.onChange = { session.state.notice?.let { told += it } }
+        controller.pause().stop()
+        activity.onTrimMemory(ComponentCallbacks2.TRIM_MEMORY_UI_HIDDEN)
+        activity.onTrimMemory(ComponentCallbacks2.TRIM_MEMORY_BACKGROUND)
+        session.open(null) // the worker comes to it behind that
+        await("the model") { session.state.phase == Phase.READY }
+        assertEquals(emptyList<Notice>(), told)
+    }
+
+    @Test
+    fun `a budget that is no number the app can keep is refused where it is typed`() {
+        val before = app.settings.budget
+        press(R.id.set_budget)
+        val dialog = ShadowDialog.getLatestDialog() as AlertDialog
+        val field = dialog.findViewById<EditText>(R.id.budget_rtf)
+        for (text in listOf("0", ".", "9".repeat(50), "0." + "0".repeat(60) + "1")) {
+            field.setText(text)
+            dialog.getButton(AlertDialog.BUTTON_POSITIVE).performClick()
+            assertEquals(text, app.getString(R.string.not_a_limit), field.error)
+            assertEquals(before, app.settings.budget)
+        }
+        field.setText("0.3")
+        dialog.getButton(AlertDialog.BUTTON_POSITIVE).performClick()
+        assertEquals(before.copy(rtf = 0.3), app.settings.budget)
     }
 
     @Test
@@ -127,7 +195,9 @@ class MainActivityTest {
 
     @Test
     fun `text is shared whole`() {
-        session.restore(listOf("one", "two"))
+        app.text.keep(listOf("one", "two"))
+        reopen()
+        await("the model") { session.state.phase == Phase.READY }
         press(R.id.share)
         val chooser = shadowOf(activity).nextStartedActivity
         val sent = chooser.getParcelableExtra(Intent.EXTRA_INTENT, Intent::class.java)!!

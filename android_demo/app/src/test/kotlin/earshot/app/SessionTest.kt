@@ -2,11 +2,18 @@ package earshot.app
 
 import android.net.Uri
 import earshot.Budget
+import earshot.MANIFEST_NAME
+import earshot.Overrun
+import earshot.residentMb
 import java.io.ByteArrayInputStream
 import java.io.ByteArrayOutputStream
 import java.io.File
+import java.io.FileNotFoundException
+import java.io.InputStream
+import java.nio.ByteBuffer
 import java.util.zip.ZipEntry
 import java.util.zip.ZipOutputStream
+import org.json.JSONObject
 import org.junit.After
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertNull
@@ -106,15 +113,47 @@ class SessionTest {
         silence(false)
         await("the other notice") { session.state.notice?.text == R.string.was_silenced }
         assertEquals(Phase.LISTENING, session.state.phase)
+        silence(true)
+        await("the notice") { session.state.notice?.text == R.string.silenced }
+        session.stop()
+        await("the end") { session.state.phase == Phase.READY }
+        assertEquals("nobody waits for it any more", R.string.was_silenced, session.state.notice?.text)
+    }
+
+    @Test
+    fun `memory that passes the budget ends the stream with its text, and what is lost is told`() {
+        val fake = FakeMicrophone(readRecordings(app.assets).first().samples)
+        var reads = 0
+        var hog: ByteBuffer? = null
+        session.setBudget(Budget(memoryMb = residentMb() + 400))
+        listen {
+            object : Microphone by fake {
+                override fun read(block: ShortArray): Int {
+                    if (++reads == 80) { // 4 s of audio; the rest comes at once
+                        while (session.state.text.length < 5) Thread.sleep(5)
+                        hog = ByteBuffer.allocateDirect(900_000_000) // zeros, written
+                    }
+                    return fake.read(block)
+                }
+            }
+        }
+        await("the end") { session.state.phase == Phase.READY }
+        assertEquals(0, hog!!.get(0).toInt())
+        assertEquals(R.string.recognition_failed, session.state.notice?.text)
+        assertTrue("MB of memory with a budget of" in session.state.notice!!.text(app))
+        assertTrue(session.state.text, session.state.text.length >= 5)
+        assertTrue(session.state.decisions.any { it is Overrun && it.budget == "memory" })
+        assertTrue("${session.state.costs}", session.state.costs!!.lostS > 0)
+        assertEquals("it is on the disk", session.state.segments, KeptText(File(app.noBackupFilesDir, "text.txt")).read())
     }
 
     @Test
     fun `memory is given back while it listens and while it does not`() {
-        session.releaseMemory()
+        session.releaseMemory(isShort = true)
         await("idle") { session.state.notice?.text == R.string.memory_released }
         listen { FakeMicrophone(ShortArray(0)) }
         await("listening") { session.state.phase == Phase.LISTENING }
-        session.releaseMemory()
+        session.releaseMemory(isShort = true)
         await("listening still") { session.state.notice?.text == R.string.memory_released }
         assertEquals(Phase.LISTENING, session.state.phase)
     }
@@ -137,11 +176,38 @@ class SessionTest {
     }
 
     @Test
+    fun `an app that fails to give its file is no crash`() {
+        for ((failure, complaint) in listOf(
+            SecurityException("taken back") to "taken back",
+            IllegalStateException("the provider fell over") to "the provider fell over",
+            FileNotFoundException("gone") to "gone",
+        )) {
+            val document = Uri.parse("content://documents/$complaint.zip")
+            shadowOf(app.contentResolver).registerInputStreamSupplier(document) {
+                object : InputStream() {
+                    override fun read(): Int = throw failure
+                }
+            }
+            session.bring(document)
+            await("the end of loading") { session.state.phase != Phase.LOADING }
+            assertEquals(Notice(R.string.bad_file, complaint), session.state.notice)
+            assertEquals(Phase.READY, session.state.phase)
+        }
+    }
+
+    @Test
     fun `a bad bundle is refused by name, and the model before it stays`() {
         val changed = builtInZip { name, content ->
             if (name == "tokens.txt") content.also { it[0] = (it[0] + 1).toByte() } else content
         }
+        val miscomputing = builtInZip { name, content ->
+            if (name != MANIFEST_NAME) return@builtInZip content
+            val manifest = JSONObject(String(content))
+            manifest.getJSONObject("golden").getJSONObject("tolerance").getJSONObject("int8").put("encoder_out", 1e-30)
+            manifest.toString().toByteArray()
+        }
         for ((content, complaint) in listOf(
+            miscomputing to "bad.zip: the self-test failed",
             changed to "bad.zip/tokens.txt: its content was changed",
             "no zip".toByteArray() to "bad.zip: neither the directory nor the whole zip",
         )) {

@@ -90,8 +90,8 @@ private fun readGolden(bundle: Bundle, precision: String): GoldenArrays {
         if (features.shape.size != 2 || features.shape[0] < window || features.shape[1] != bins) {
             throw IOException("features of shape ${features.shape}; expected [$window or more, $bins]")
         }
-        val rows = encoderOut.shape.first()
-        if (encoderOut.shape != listOf(rows, model.joinerDim)) {
+        val rows = encoderOut.shape.firstOrNull() ?: 0
+        if (rows == 0 || encoderOut.shape != listOf(rows, model.joinerDim)) {
             throw IOException("encoder_out of shape ${encoderOut.shape}; expected [$rows, ${model.joinerDim}]")
         }
         if (contexts.isFloat || contexts.shape != listOf(rows, model.contextSize)) {

@@ -60,16 +60,21 @@ class OnnxEngine(bundle: Bundle, files: GraphFiles, threads: Int) : Engine {
         val encoderOut = longArrayOf(ANY, ANY, joinerDim.toLong())
         val frame = longArrayOf(ANY, joinerDim.toLong())
         val opened = ArrayList<Graph>()
-        fun open(file: String, inputs: List<LongArray>, outputs: List<LongArray>) =
-            Graph(bundle, file, threads, inputs, outputs).also { opened += it }
+        fun open(file: String, inputs: List<LongArray>, outputs: List<LongArray>, options: OrtSession.SessionOptions) =
+            Graph(bundle, file, options, inputs, outputs).also { opened += it }
         try {
             encoder = open(
                 files.encoder,
                 listOf(longArrayOf(ANY, ANY, melBins.toLong()), attentionShape, convolutionShape, longArrayOf(ANY)),
                 listOf(encoderOut, attentionShape, convolutionShape),
+                options(threads).apply { setSymbolicDimensionValue("N", 1) }, // one stream a call: see asr/engines/onnx.py
             )
-            predictor = open(files.predictor, listOf(longArrayOf(ANY, model.contextSize.toLong())), listOf(frame))
-            joiner = open(files.joiner, listOf(frame, frame), listOf(longArrayOf(ANY, vocabSize.toLong())))
+            predictor = open(
+                files.predictor, listOf(longArrayOf(ANY, model.contextSize.toLong())), listOf(frame), options(threads),
+            )
+            joiner = open(
+                files.joiner, listOf(frame, frame), listOf(longArrayOf(ANY, vocabSize.toLong())), options(threads),
+            )
         } catch (error: BundleError) {
             opened.forEach { it.close() }
             throw error
@@ -246,6 +251,14 @@ class OnnxEngine(bundle: Bundle, files: GraphFiles, threads: Int) : Engine {
         const val ANY = -1L
         val ENVIRONMENT: OrtEnvironment by lazy { OrtEnvironment.getEnvironment() }
 
+        fun options(threads: Int) = OrtSession.SessionOptions().apply {
+            setIntraOpNumThreads(threads)
+            setInterOpNumThreads(1)
+            // Spinning threads burn a core between chunks and slow down whatever else runs.
+            addConfigEntry("session.intra_op.allow_spinning", "0")
+            setSessionLogLevel(OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR)
+        }
+
         fun size(shape: LongArray): Int = shape.reduce(Long::times).toInt()
 
         fun directFloats(count: Int): FloatBuffer =
@@ -267,7 +280,7 @@ class OnnxEngine(bundle: Bundle, files: GraphFiles, threads: Int) : Engine {
     private class Graph(
         bundle: Bundle,
         name: String,
-        threads: Int,
+        options: OrtSession.SessionOptions,
         inputShapes: List<LongArray>,
         outputShapes: List<LongArray>,
     ) : AutoCloseable {
@@ -278,7 +291,7 @@ class OnnxEngine(bundle: Bundle, files: GraphFiles, threads: Int) : Engine {
 
         init {
             session = try {
-                options(threads).use { options ->
+                options.use {
                     bundle.file(name)?.let { ENVIRONMENT.createSession(it.path, options) }
                         ?: ENVIRONMENT.createSession(bundle.read(name), options)
                 }
@@ -343,14 +356,6 @@ class OnnxEngine(bundle: Bundle, files: GraphFiles, threads: Int) : Engine {
                         "export the model again",
                 )
             }
-        }
-
-        private fun options(threads: Int) = OrtSession.SessionOptions().apply {
-            setIntraOpNumThreads(threads)
-            setInterOpNumThreads(1)
-            // Spinning threads burn a core between chunks and slow down whatever else runs.
-            addConfigEntry("session.intra_op.allow_spinning", "0")
-            setSessionLogLevel(OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR)
         }
     }
 }

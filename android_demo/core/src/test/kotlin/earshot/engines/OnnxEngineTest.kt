@@ -2,7 +2,10 @@ package earshot.engines
 
 import com.sun.management.ThreadMXBean
 import earshot.BUILT_IN
+import earshot.Budget
 import earshot.Bundle
+import earshot.LiveStream
+import earshot.decoding.EndpointRules
 import earshot.exactBundle
 import earshot.framesOf
 import earshot.goldenArrays
@@ -85,18 +88,23 @@ class OnnxEngineTest {
         }
     }
 
-    /** 40 ms of speech make no more than 1 kB of garbage, words and events included; buffers don't grow. */
+    /**
+     * 40 ms of speech make no more than 1 kB of garbage, words and events included, as the app listens: a
+     * queue, endpoints, the gate, a budget whose memory is read behind every chunk. Buffers don't grow.
+     */
     @Test
     fun `in steady state a stream makes next to no garbage and holds what it held`() {
         val speech = recordings().values.reduce { before, part -> before + part }
-        val block = ShortArray(1_600)
+        val block = ShortArray(800)
         load(BUILT_IN).use { recognizer ->
-            val stream = recognizer.stream(endpoints = earshot.decoding.EndpointRules())
+            val budget = Budget(rtf = 5.0, memoryMb = 100_000.0)
+            val live = LiveStream(recognizer.stream(budget, EndpointRules(), gate = true))
             fun hear(times: Int): Int {
                 repeat(times) {
                     for (from in 0..speech.size - block.size step block.size) {
                         System.arraycopy(speech, from, block, 0, block.size)
-                        stream.accept(block)
+                        live.push(block)
+                        live.take()
                     }
                 }
                 return times * (speech.size / block.size) * block.size / 640
@@ -109,7 +117,7 @@ class OnnxEngineTest {
             println("heap: $each bytes a frame of 40 ms")
             assertTrue(each <= 1_000, "$each bytes a frame")
             assertEquals(direct, directBytes())
-            stream.finish()
+            live.finish()
         }
     }
 
