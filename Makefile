@@ -123,9 +123,9 @@ report: setup ## measure the built-in model, on REPORT_ON, and draw build/report
 # With DATA=DIR, as of release-model, its first development set; else the samples.
 MATRIX_ON := $(if $(DATA),$(wildcard $(DATA)/speech/librispeech-*/manifest.jsonl) --split dev)
 
-VARIANTS := $(foreach name,plain fp32 int4,build/$(name)/bundle.json)
+VARIANTS := $(foreach name,plain fp32 int4 executorch,build/$(name)/bundle.json)
 
-matrix: setup $(VARIANTS) ## the built-in model beside plain, fp32 and int4 ones: renews data/RESULTS.md
+matrix: setup $(VARIANTS) ## the built-in model beside its other forms: renews data/RESULTS.md
 	@mkdir -p $(REPORTS)
 	@$(VENV)/bin/asr bench $(MATRIX_ON) --matrix data/matrix.yaml --table data/RESULTS.md \
 		--report $(REPORTS)/matrix.json
@@ -133,6 +133,8 @@ matrix: setup $(VARIANTS) ## the built-in model beside plain, fp32 and int4 ones
 build/plain/bundle.json: FORM := --plain
 build/fp32/bundle.json: FORM := --precision fp32
 build/int4/bundle.json: FORM := --precision int4
+build/executorch/bundle.json: FORM := --engine executorch --precision int8
+build/executorch/bundle.json: $(wildcard export/executorch/*.py training/compression/*.py)
 $(VARIANTS): data/model/model.safetensors asr/bundle.py \
 		$(wildcard export/*.py export/fused/*.py training/model/*.py)
 	@mkdir -p build
