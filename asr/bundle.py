@@ -9,7 +9,7 @@ model take 18 ms, and a note that says "checked" would believe whatever replaced
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,10 @@ _MAX_FRAMES = 1000  # what streaming.* may state; more would be memory, not a mo
 _MAX_MANIFEST_BYTES = 1_000_000
 _MAX_FILE_BYTES = 2**31  # ONNX holds no more
 _BLOCK_BYTES = 1 << 18  # of a file that is hashed
+
+_OTHER_FILE = b"location"
+"""What ONNX calls the path of a file that weights are in. onnxruntime 1.23 follows it wherever it
+leads, later versions into the directory only; none compares what is there with `bundle.json`."""
 
 _LOADS_FASTEST = ("ort", "onnx")
 """Engines of this version, the one that loads fastest first."""
@@ -199,15 +203,21 @@ def open_bundle(path: str | Path) -> Bundle:
 
     Raises:
         BundleError: no bundle there, another schema version, an unknown or missing key, or a file
-            that is missing, truncated, altered, or outside the bundle. The message names the file
-            and says what to do.
+            that is missing, truncated, altered, outside the bundle, or a graph with weights in
+            other files. The message names the file and says what to do.
     """
     path = Path(path)
     with bundle_files(path) as files:
         bundle = _read_bundle(files)
+        onnxruntime = [each for each in bundle.variants if each.engine in _LOADS_FASTEST]
+        graphs = {name for each in onnxruntime for name in each.names}
         for name, entry in bundle.files.items():
-            for _ in _verified_blocks(files, name, entry):
-                pass
+            names_another = _contain(_verified_blocks(files, name, entry), _OTHER_FILE)
+            if names_another and name in graphs:
+                raise BundleError(
+                    f"{path / name}: its weights are in another file, which {MANIFEST_NAME} can't "
+                    "vouch for; export the model again"
+                )
     return bundle
 
 
@@ -385,6 +395,15 @@ def _verified_blocks(files: BundleFiles, name: str, expected: FileEntry) -> Iter
             f"{path}: its content was changed (sha256 {found[:12]}..., expected "
             f"{expected.sha256[:12]}...); {ADVICE}"
         )
+
+
+def _contain(blocks: Iterable[bytes], wanted: bytes) -> bool:
+    """Whether some bytes are in a file, also across blocks. Reads it to its end."""
+    found, tail = False, b""
+    for block in blocks:
+        found = found or wanted in tail + block
+        tail = (tail + block[-len(wanted) :])[1 - len(wanted) :]
+    return found
 
 
 def _read_tokens(path: Path, content: bytes, vocab_size: int) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """The files of a model bundle, in a directory or in one `.zip`.
 
 A zip is read in place and never unpacked to disk. Nothing in it is trusted: each entry must be the
-plain name of a file, once; no link, no path, no other compression than none or deflate; and no more
-of it is decompressed than `bundle.json` says that the file has.
+plain name of a file, once; no link, no path, no other compression than none or deflate, and none
+that unpacks to a hundred times its size; and no more of it is decompressed than `bundle.json` says
+that the file has.
 """
 
 import stat
@@ -21,6 +22,12 @@ ADVICE = "copy the bundle again, or export the model again"
 _MAX_ENTRIES = 1000
 _ENCRYPTED = 0x1
 _STORED, _DEFLATED = 0, 8
+
+_MAX_RATIO = 100
+"""Of deflate, which leaves 0.8 of int8 weights, 0.4 of the description, 0.001 of zeros: 2 MB of a
+hostile bundle would keep a device busy with 2 GB."""
+
+_SMALL_BYTES = 100_000
 
 
 class BundleFiles(Protocol):
@@ -146,6 +153,11 @@ def _checked_entries(path: Path, archive: "ZipFile") -> "dict[str, ZipInfo]":
             raise BundleError(
                 f"{path}: {name!r} in it is encrypted, or compressed by another method than "
                 "deflate; zip the files again"
+            )
+        if entry.file_size > max(_SMALL_BYTES, _MAX_RATIO * entry.compress_size):
+            raise BundleError(
+                f"{path}: {name!r} in it unpacks from {entry.compress_size} to {entry.file_size} "
+                "bytes, which no model does; don't use this bundle"
             )
         entries[name] = entry
     return entries

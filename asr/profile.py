@@ -98,7 +98,12 @@ def _read(key: ProfileKey) -> dict[str, Any]:
 
 def _runtime(engine: str) -> str:
     if engine not in ("onnx", "ort"):
-        return engine
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return f"{engine} {version(engine)}"
+        except PackageNotFoundError:  # its graphs can't run here, so there is nothing to know
+            return engine
     import onnxruntime  # who asks has it loaded; importlib.metadata would cost more
 
     return f"onnxruntime {onnxruntime.__version__}"

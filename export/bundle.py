@@ -5,14 +5,16 @@ bytes.
 """
 
 import json
+import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -55,6 +57,14 @@ GOLDEN_CHUNKS = 2
 FP32_TOLERANCE = 1e-3
 """Max abs error of a float output on another machine; an emulated Arm was off by 1e-6."""
 
+MAX_ROUNDING = {"int8": 0.15, "int4": 0.5}
+"""Mean error that quantization may have, as a share of the deviation of the outputs. The built-in
+model has 0.03 and 0.14. What has more was quantized wrongly: with a scale that is off, for one."""
+
+Judge: TypeAlias = Callable[[Bundle], Mapping[str, Any]]
+"""Tries a bundle that is written, and returns what its card says of that; raises ExportError if it
+shall not appear."""
+
 
 @dataclass(frozen=True)
 class BundleContents:
@@ -69,29 +79,30 @@ class BundleContents:
     card: Mapping[str, Any] = field(default_factory=dict)  # the model card, free form
 
     def with_precisions(self, precisions: Sequence[str]) -> "BundleContents":
-        """Return the same with only the graphs of these precisions."""
-        kept = {name: graphs for name, graphs in self.graphs.items() if name in precisions}
-        return replace(self, graphs=kept)
+        """Return the same with only the graphs of these precisions, in this order."""
+        return replace(self, graphs={name: self.graphs[name] for name in precisions})
 
 
-def write_bundle(out: Path, contents: BundleContents, overwrite: bool = False) -> Bundle:
+def write_bundle(
+    out: Path, contents: BundleContents, overwrite: bool = False, judge: Judge | None = None
+) -> Bundle:
     """Write a bundle to `out`, a new directory or `.zip`, which appears whole or not at all.
 
-    The finished bundle has been opened again, and each variant has passed the self-test.
+    The finished bundle has been opened again, and each variant has passed the self-test, and
+    `judge` all of them.
 
-    Raises ExportError if `out` exists and `overwrite` is off, or it is not a bundle.
+    Raises ExportError if `out` exists and `overwrite` is off, or it is not a bundle, or a
+    precision is far from float.
     """
     check_destination(out, overwrite)
-    left_out = [name for name in contents.graphs if name in _NOT_IN_ORT]
-    if set(contents.engines) == {"ort"} and left_out:
-        raise ExportError(
-            f"{', '.join(left_out)} graphs are not written for the engine 'ort'; add another "
-            "(--engine onnx), or leave them out"
-        )
+    check_engines(contents.engines, list(contents.graphs))
     with _appearing(out) as new:
         folder = new.with_name("files") if out.suffix == ZIP_SUFFIX else new
         folder.mkdir()
         _write_files(folder, contents)
+        if judge is not None:
+            draft = open_bundle(folder)
+            write_manifest(replace(draft, card={**draft.card, **judge(draft)}))
         if folder != new:
             _pack(folder, new)
         bundle = open_bundle(new)
@@ -102,13 +113,38 @@ def write_bundle(out: Path, contents: BundleContents, overwrite: bool = False) -
 
 
 def check_destination(out: Path, overwrite: bool) -> None:
-    """Raise ExportError unless a bundle may be written to `out`: only a bundle is replaced."""
+    """Raise ExportError unless a bundle can and may be written to `out`: only a bundle is
+    replaced, and a directory only if nothing else is in it."""
+    if out.name in ("", ".."):
+        raise ExportError(f"{out} is no name of a bundle; name it from the directory that it is in")
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    if not parent.is_dir():
+        raise ExportError(f"can't write {out}: {parent} is no directory")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ExportError(f"can't write {out}: no permission to write to {parent}")
     if not out.exists():
         return
     if not overwrite:
         raise ExportError(f"{out} exists already; name a new bundle, or give --overwrite")
-    if not _is_bundle(out):
+    files = _bundle_files(out)
+    if files is None:
         raise ExportError(f"{out} is not a model bundle, so it is not overwritten; name another")
+    others = {path.name for path in out.iterdir()} - files if out.is_dir() else set()
+    if others:
+        raise ExportError(
+            f"{out} has more in it than a model bundle ({min(others)}), so it is not overwritten; "
+            "move that elsewhere, or name another"
+        )
+
+
+def check_engines(engines: Sequence[str], precisions: Sequence[str]) -> None:
+    """Raise ExportError if a precision would be written for none of the engines."""
+    left_out = [name for name in precisions if name in _NOT_IN_ORT]
+    if set(engines) == {"ort"} and left_out:
+        raise ExportError(
+            f"{', '.join(left_out)} graphs are not written for the engine 'ort'; add another "
+            "(--engine onnx), or leave them out"
+        )
 
 
 def write_manifest(bundle: Bundle) -> None:
@@ -117,14 +153,23 @@ def write_manifest(bundle: Bundle) -> None:
     (bundle.path / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
 
 
-def _is_bundle(path: Path) -> bool:
-    if path.is_dir():
-        return (path / MANIFEST_NAME).is_file()
+def _bundle_files(path: Path) -> set[str] | None:
+    """Return what a bundle of any version says is in it, None if it is no bundle: other programs
+    have a `bundle.json`, too."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return MANIFEST_NAME in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False
+        if path.is_dir():
+            text = (path / MANIFEST_NAME).read_bytes()
+        else:
+            with zipfile.ZipFile(path) as archive:
+                text = archive.read(MANIFEST_NAME)
+        content = json.loads(text)
+    # RuntimeError: of a zip that is encrypted, or JSON without an end.
+    except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return None
+    if not isinstance(content, dict) or "schema_version" not in content:
+        return None
+    files = content.get("files")
+    return {MANIFEST_NAME, *files} if isinstance(files, dict) else None
 
 
 def _pack(folder: Path, out: Path) -> None:
@@ -143,13 +188,15 @@ def _appearing(out: Path) -> Iterator[Path]:
         scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
         raise ExportError(f"can't write to {out.parent}: {error.strerror}") from error
+    new, old = scratch / "new", scratch / "old"
     try:
-        new = scratch / "new"
         yield new
         if out.exists():
-            out.rename(scratch / "old")
+            out.rename(old)
         new.rename(out)
     finally:
+        if old.exists() and not out.exists():  # it went wrong in between
+            old.rename(out)
         shutil.rmtree(scratch)
 
 
@@ -164,7 +211,7 @@ def _write_files(folder: Path, contents: BundleContents) -> None:
         variants=tuple(
             _save(folder, contents, precision, engine)
             for precision in contents.graphs
-            for engine in contents.engines
+            for engine in dict.fromkeys(contents.engines)
             if engine != "ort" or precision not in _NOT_IN_ORT
         ),
         files={},
@@ -232,6 +279,8 @@ def _write_golden(draft: Bundle, model: Transducer) -> Golden:
         joined = engine.join(encoder_out, engine.predict(contexts))
         log_probs = arrays.setdefault(f"log_probs.{precision}", joined)
         exactly_joined = _join_offline(model, encoder_out, contexts)
+        _check_rounding(graphs, "encoder", found, exact)
+        _check_rounding(graphs, "joiner", joined, exactly_joined)
         before = tolerance.get(precision, GoldenErrors(FP32_TOLERANCE, FP32_TOLERANCE))
         tolerance[precision] = GoldenErrors(
             _tolerance(precision, found, (exact, encoder_out), before.encoder_out),
@@ -239,6 +288,18 @@ def _write_golden(draft: Bundle, model: Transducer) -> Golden:
         )
     np.savez(draft.path / GOLDEN, allow_pickle=False, **arrays)
     return Golden(GOLDEN, tolerance)
+
+
+def _check_rounding(graphs: GraphFiles, name: str, found: Floats, exact: Floats) -> None:
+    """Raise ExportError if a quantized output is far from that of the model. The self-test, whose
+    tolerance is what quantization does, would take it for right."""
+    error = float(np.abs(found - exact).mean() / exact.std())
+    limit = MAX_ROUNDING.get(graphs.precision, np.inf)
+    if not error <= limit:  # so written, NaN fails too
+        raise ExportError(
+            f"the {name} in {graphs.precision} for {graphs.engine} is off by {error:.0%} of what "
+            f"its outputs vary by; at most {limit:.0%} was expected, so it was quantized wrongly"
+        )
 
 
 def _tolerance(

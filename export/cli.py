@@ -1,6 +1,7 @@
 """The `asr-export` command."""
 
 import logging
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +9,7 @@ from typing import Annotated
 import typer
 
 from asr.entry import run_command
+from asr.errors import ExportError
 
 
 class Engine(StrEnum):
@@ -57,11 +59,13 @@ def export(
         typer.Option(help="JSON lines of recordings on which int8 must do as well as float."),
     ] = None,
     max_wer_delta: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0, metavar="POINTS", help="How much WER that may cost; else no bundle is written."
+            min=0,
+            metavar="POINTS",
+            help="How much WER that may cost; else no bundle is written. Default: 0.3.",
         ),
-    ] = 0.3,
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only the first N usable rows of the manifest.")
     ] = None,
@@ -81,7 +85,15 @@ def export(
 
     The bundle is written only if its graphs compute what the model computes.
     """
-    from export.pipeline import ExportOptions, export_bundle  # torch: seconds, so not for --help
+    compares = {"--max-wer-delta": max_wer_delta, "--limit": limit}
+    given = [option for option, value in compares.items() if value is not None]
+    if given and manifest is None:
+        raise ExportError(f"{given[0]} is about words, and there are none to compare: --manifest")
+    if max_wer_delta is not None and math.isnan(max_wer_delta):
+        raise ExportError("--max-wer-delta nan; expected points of WER, such as 0.3")
+    # torch: seconds, so not for --help
+    from export.pipeline import ExportOptions, export_bundle
+    from export.verify import MAX_WER_DELTA
 
     # torch tells about every optional package that it could have used.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -89,14 +101,14 @@ def export(
         ExportOptions(
             checkpoint,
             out,
-            precisions=precision,
+            precisions=[each.value for each in precision],
             name=name,
             card=card,
             manifest=manifest,
             limit=limit,
-            max_wer_delta=max_wer_delta,
+            max_wer_delta=MAX_WER_DELTA if max_wer_delta is None else max_wer_delta,
             overwrite=overwrite,
-            engines=engine,
+            engines=[each.value for each in engine],
             plain=plain,
         ),
         report=lambda message: typer.echo(message, err=True),

@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from asr.bundle import Bundle, StreamingConfig
-from asr.errors import ExportError
+from asr.errors import ExportError, ManifestError
 from asr.evaluation.corpora.manifest import Manifest, read_manifest
-from export.bundle import BundleContents, check_destination, write_bundle
+from export.bundle import (
+    BundleContents,
+    Judge,
+    check_destination,
+    check_engines,
+    write_bundle,
+)
 from export.executorch import require_executorch
 from export.fused import export_graphs
 from export.onnx import Graphs
+from export.plain import PRECISIONS as PLAIN_PRECISIONS
 from export.plain import plain_graphs, quantize_plainly
 from export.quantize import quantize
 from export.verify import (
@@ -39,7 +46,7 @@ class ExportOptions:
     card: Path | None = None  # JSON object: the model card
     manifest: Path | None = None  # recordings whose words are compared between precisions
     limit: int | None = None  # rows of the manifest
-    max_wer_delta: float = MAX_WER_DELTA  # points of WER that a precision may lose there
+    max_wer_delta: float = MAX_WER_DELTA  # points of WER that a variant may lose there
     overwrite: bool = False  # replace a bundle at `out`
     engines: Sequence[str] = ("onnx",)  # formats of the graphs: of `export.bundle.ENGINES`
     plain: bool = False  # the baseline of `export.plain` instead
@@ -49,24 +56,33 @@ def export_bundle(options: ExportOptions, report: Callable[[str], None]) -> Bund
     """Export a model, verify the graphs, write the bundle; tell `report` about each step.
 
     Raises:
-        ExportError: the checkpoint can't be used, a graph differs from the model, a precision costs
-            too many words, or the bundle can't be written.
-        ManifestError: the manifest can't be read.
+        ExportError: the checkpoint can't be used, a graph differs from the model, a variant costs
+            too many words, the options don't go together, or the bundle can't be written.
+        ManifestError: the manifest can't be read, or has nothing to recognise.
     """
+    # All that can be refused now, and not after minutes.
     check_destination(options.out, options.overwrite)
+    check_engines(options.engines, options.precisions)
     if "executorch" in options.engines:
-        require_executorch()  # now, not after minutes
+        if options.plain:
+            raise ExportError(
+                "the plain graphs are ONNX: --plain and --engine executorch exclude each other"
+            )
+        require_executorch()
     card = _read_card(options.card)
-    manifest = read_manifest(options.manifest, limit=options.limit) if options.manifest else None
+    manifest = _read_manifest(options, report)
     contents = verified_contents(
         options.checkpoint, options.name, report, options.precisions, options.plain
     )
-    checks = dict(contents.card["export"])
-    if manifest:
-        checks |= _check_words(contents, manifest, options.max_wer_delta, report)
-    contents = contents.with_precisions(options.precisions)
-    contents = replace(contents, card={**card, "export": checks}, engines=options.engines)
-    return write_bundle(options.out, contents, options.overwrite)
+    judge = None
+    if manifest is not None:
+        judge = _judge_words(contents, manifest, options.max_wer_delta, report)
+    written = replace(
+        contents.with_precisions(options.precisions),
+        card={**card, **contents.card},
+        engines=options.engines,
+    )
+    return write_bundle(options.out, written, options.overwrite, judge)
 
 
 def verified_contents(
@@ -81,6 +97,9 @@ def verified_contents(
     Raises ExportError: the checkpoint can't be used, a graph differs from the model, or a layer
     that was to be quantized was not.
     """
+    for precision in precisions:
+        if plain and precision not in PLAIN_PRECISIONS:
+            raise ExportError(f"the plain graphs have no precision {precision!r}; expected 'int8'")
     model, tokens = load_model(checkpoint)
     streaming = StreamingConfig()
     report(f"exporting {checkpoint} to ONNX")
@@ -92,11 +111,9 @@ def verified_contents(
         + ", ".join(f"{name} within {error:.1e}" for name, error in asdict(parity).items())
     )
     graphs = {}
-    for precision in precisions:
+    for precision in dict.fromkeys(precisions):
         if precision == "fp32":
             continue
-        if plain and precision != "int8":
-            raise ExportError(f"the plain graphs have no precision {precision!r}; expected 'int8'")
         quantized = (
             quantize_plainly(exact) if plain else quantize(model, exact, streaming, precision)
         )
@@ -115,23 +132,45 @@ def verified_contents(
     )
 
 
-def _check_words(
+def _read_manifest(options: ExportOptions, report: Callable[[str], None]) -> Manifest | None:
+    if options.manifest is None:
+        return None
+    manifest = read_manifest(options.manifest, limit=options.limit)
+    if manifest.skipped:
+        first = manifest.skipped[0]
+        report(
+            f"{options.manifest}: rows left out: {len(manifest.skipped)}; the first: {first.id}: "
+            f"{first.reason}"
+        )
+    if not manifest.utterances:
+        raise ManifestError(f"{options.manifest}: no usable row, so there are no words to compare")
+    return manifest
+
+
+def _judge_words(
     contents: BundleContents,
     manifest: Manifest,
     max_wer_delta: float,
     report: Callable[[str], None],
-) -> dict[str, Any]:
-    """Recognise the manifest in each precision; return what the model card says about it."""
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = write_bundle(Path(folder, "bundle"), contents)
+) -> Judge:
+    """Return what recognises the manifest in each variant that is written, and in float."""
+
+    def judge(bundle: Bundle) -> dict[str, Any]:
         reports = recognize_in_each(bundle, manifest)
-    for precision, found in reports.items():
-        report(f"{precision}: {describe_words(found.errors)}")
-    verify_words({name: found.errors for name, found in reports.items()}, max_wer_delta)
-    return {
-        "wer": {precision: found.errors.rate for precision, found in reports.items()},
-        "wer_utterances": len(reports["fp32"].scores),
-    }
+        if "fp32" not in reports:
+            with tempfile.TemporaryDirectory() as folder:
+                exact = write_bundle(Path(folder, "exact"), contents.with_precisions(["fp32"]))
+                reports |= recognize_in_each(exact, manifest)
+        for variant, found in reports.items():
+            report(f"{variant}: {describe_words(found.errors)}")
+        verify_words({name: found.errors for name, found in reports.items()}, max_wer_delta)
+        words = {
+            "wer": {variant: found.errors.rate for variant, found in reports.items()},
+            "wer_utterances": len(reports["fp32"].scores),
+        }
+        return {"export": {**bundle.card["export"], **words}}
+
+    return judge
 
 
 def _read_card(path: Path | None) -> dict[str, Any]:
@@ -139,7 +178,9 @@ def _read_card(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        # NaN is no JSON, and half of a character no text.
+        json.dumps(card, allow_nan=False, ensure_ascii=False).encode()
+    except (OSError, ValueError, RecursionError) as error:
         raise ExportError(f"can't read the model card {path}: {error}") from error
     if not isinstance(card, dict):
         raise ExportError(f"the model card {path} holds no JSON object")

@@ -24,6 +24,8 @@ from export.onnx import IR_VERSION, OPSET, Graphs, Interface, interfaces
 from training.model import EncoderState, Transducer, initial_state
 from training.model.attention import RotaryPositions
 
+PRECISIONS = ("fp32", "int8")
+
 _QUANTIZED = {
     "encoder": ("MatMul",),
     "predictor": ("MatMul", "Gather"),  # Gather: the embedding

@@ -97,22 +97,25 @@ def verify_parity(model: Transducer, graphs: Graphs, streaming: StreamingConfig)
 
 
 def recognize_in_each(bundle: Bundle, manifest: Manifest) -> dict[str, EvaluationReport]:
-    """Recognise a manifest in each precision of a bundle; return the reports by precision."""
-    return {
-        precision: evaluate(
-            load(bundle.path, precision=precision), manifest.utterances, skipped=manifest.skipped
+    """Recognise a manifest in each variant of a bundle; return the reports by precision and, unless
+    it is ONNX, engine: "int8", "int8 for ort"."""
+    reports = {}
+    for graphs in bundle.variants:
+        engine = "" if graphs.engine == "onnx" else f" for {graphs.engine}"
+        recognizer = load(bundle.path, precision=graphs.precision, engine=graphs.engine)
+        reports[graphs.precision + engine] = evaluate(
+            recognizer, manifest.utterances, skipped=manifest.skipped
         )
-        for precision in bundle.precisions
-    }
+    return reports
 
 
 def verify_words(errors: Mapping[str, WordErrors], max_wer_delta: float) -> None:
-    """Check what each precision, of which float is one, costs in words; see the next function."""
+    """Check what each variant, of which "fp32" is one, costs in words; see the next function."""
     exact = errors["fp32"]
-    for precision, found in errors.items():
+    for variant, found in errors.items():
         if costs_too_many_words(exact, found, max_wer_delta):
             raise ExportError(
-                f"{precision} costs too many words: {describe_words(found)}; in float "
+                f"{variant} costs too many words: {describe_words(found)}; in float "
                 f"{describe_words(exact)}; at most {max_wer_delta:g} points more were allowed "
                 "(--max-wer-delta)"
             )

@@ -9,7 +9,10 @@ import typer
 from asr import __version__
 from asr.bundle import Bundle, GoldenErrors, GraphFiles, builtin_bundle_path, open_bundle
 from asr.cli.options import Engine, Model
+from asr.errors import BundleError
 from asr.tuned import read_tuned
+
+_DEEPEST = 20  # of the levels of a model card that are shown
 
 
 def info_command(
@@ -22,24 +25,34 @@ def info_command(
     """Describe a model. Its files are checked against their checksums.
 
     For each variant: its size, and what this machine has found out about it, when it first loaded
-    it and when it first held a budget with it.
+    it and when it first held a budget with it. With --verify, the exit code is 2 if one fails.
     """
     bundle = open_bundle(model or builtin_bundle_path())
     variants = [each for each in bundle.variants if engine in (None, each.engine)]
     if not variants:
         bundle.graphs(engine=engine)  # raises an error that says what there is
     for key, value in _describe(bundle).items():
-        typer.echo(f"{key:<14}{value}")
+        _print(f"{key:<14}{value}")
     if (tuned := read_tuned(bundle)) is not None:
-        typer.echo(f"{'runs with':<14}{tuned}, unless an option is given: asr tune, {tuned.date}")
+        _print(f"{'runs with':<14}{tuned}, unless an option is given: asr tune, {tuned.date}")
+    failed = []
     for graphs in variants:
         name = f"{graphs.precision} for {graphs.engine}"
-        typer.echo(f"{'variant':<14}{name}, {bundle.megabytes(graphs):.1f} MB")
-        for key, value in _here(bundle, graphs, verify).items():
-            typer.echo(f"  {key:<12}{value}")
+        _print(f"{'variant':<14}{name}, {bundle.megabytes(graphs):.1f} MB")
+        lines = _here(bundle, graphs)
+        if verify:
+            try:
+                lines["self-test"] = _passed(bundle, graphs, _self_test(bundle, graphs))
+            except BundleError as error:
+                lines["self-test"] = "failed, see below"
+                failed.append(str(error))
+        for key, value in lines.items():
+            _print(f"  {key:<12}{value}")
     if bundle.card:
-        typer.echo("card")
-        _print_card(bundle.card, indent=2)
+        _print("card")
+        _print_card(bundle.card, level=1)
+    if failed:
+        raise BundleError("\n".join(failed))
 
 
 def _describe(bundle: Bundle) -> dict[str, str]:
@@ -65,7 +78,7 @@ def _engine_version() -> str:
     return f"onnxruntime {onnxruntime.__version__}"
 
 
-def _here(bundle: Bundle, graphs: GraphFiles, verify: bool) -> dict[str, str]:
+def _here(bundle: Bundle, graphs: GraphFiles) -> dict[str, str]:
     """Return what this machine knows of a variant, in one thread."""
     from asr.budget import CHUNKS_MS, OperatingPoint
     from asr.calibration import read_profile
@@ -80,8 +93,6 @@ def _here(bundle: Bundle, graphs: GraphFiles, verify: bool) -> dict[str, str]:
         lines["self-test"] = _passed(bundle, graphs, tested.errors)
         grown = f", {tested.cost.mb:.0f} MB" if tested.cost.mb else ""
         lines["first load"] = f"{tested.cost.ms:.0f} ms{grown}"
-    if verify:
-        lines["self-test"] = _passed(bundle, graphs, _self_test(bundle, graphs))
     longest_ms = longest_chunk_ms(bundle, graphs.engine)
     profile = read_profile(key, [OperatingPoint(ms) for ms in CHUNKS_MS if ms <= longest_ms])
     if profile is None:
@@ -113,10 +124,17 @@ def _passed(bundle: Bundle, graphs: GraphFiles, found: GoldenErrors) -> str:
     )
 
 
-def _print_card(card: Mapping[str, Any], indent: int) -> None:
+def _print_card(card: Mapping[str, Any], level: int) -> None:
     for key, value in card.items():
-        if isinstance(value, Mapping):
-            typer.echo(f"{'':{indent}}{key}")
-            _print_card(value, indent + 2)
+        if not isinstance(value, Mapping):
+            _print(f"{'  ' * level}{key}: {value}")
+        elif level < _DEEPEST:
+            _print(f"{'  ' * level}{key}")
+            _print_card(value, level + 1)
         else:
-            typer.echo(f"{'':{indent}}{key}: {value}")
+            _print(f"{'  ' * level}{key}: ...")
+
+
+def _print(line: str) -> None:
+    """Print what may be a stranger's text: as one line, and no command to the terminal."""
+    typer.echo("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))

@@ -79,15 +79,27 @@ def _check(bundle: Bundle, precision: str, output: str, found: Floats, expected:
 
 def _read_golden(bundle: Bundle, precision: str) -> _Golden:
     path = bundle.path / bundle.golden.file
+    content = bundle.read(bundle.golden.file)
     try:
-        with np.load(io.BytesIO(bundle.read(bundle.golden.file)), allow_pickle=False) as file:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            if sum(array.file_size for array in file.zip.infolist()) > len(content):
+                raise ValueError("its arrays are compressed, to be larger than the file")
             golden = _Golden(
                 file["features"],
                 file[f"encoder_out.{precision}"],
                 file["contexts"],
                 file[f"log_probs.{precision}"],
             )
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    # MemoryError: of an array that claims to be larger than any memory.
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        MemoryError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise BundleError(f"{path}: can't be used: {error}; export the model again") from error
     window = bundle.streaming.feature_frames(bundle.streaming.chunk_frames)
     if golden.features.ndim != 2 or len(golden.features) < window:

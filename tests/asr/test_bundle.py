@@ -7,9 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
+from onnx import numpy_helper
 
-from asr.bundle import SCHEMA_VERSION, StreamingConfig, builtin_bundle_path, open_bundle
+from asr.bundle import (
+    SCHEMA_VERSION,
+    StreamingConfig,
+    _contain,
+    builtin_bundle_path,
+    open_bundle,
+)
 from asr.errors import BundleError
 from tests.asr.tiny_bundle import PIECES, write_manifest
 
@@ -190,6 +198,34 @@ def test_a_link_is_refused(bundle_copy: Path) -> None:
     (bundle_copy / "tokens.txt").rename(bundle_copy.parent / "elsewhere")
     (bundle_copy / "tokens.txt").symlink_to(bundle_copy.parent / "elsewhere")
     assert "tokens.txt: a symbolic link" in refusal(bundle_copy)
+
+
+@pytest.mark.parametrize("where", ["../outside", "{outside}", "inside", "*/_ORT_MEM_ADDR_/*"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_weights_in_another_file_are_refused(bundle_copy: Path, where: str, packed: bool) -> None:
+    """ONNX allows any path for them, and onnxruntime 1.23 reads what is there. A file in the bundle
+    is refused as well: it need not be listed, and so may be anything."""
+    outside = bundle_copy.parent / "outside"
+    graph = onnx.load(bundle_copy / "joiner.int8.onnx")
+    weight = next(tensor for tensor in graph.graph.initializer if tensor.name == "weight")
+    outside.write_bytes(numpy_helper.to_array(weight).tobytes())
+    onnx.external_data_helper.set_external_data(weight, where.format(outside=outside))
+    weight.ClearField("raw_data")
+    (bundle_copy / "joiner.int8.onnx").write_bytes(graph.SerializeToString())
+    write_manifest(bundle_copy)
+    shutil.copy(outside, bundle_copy / "inside")
+    path = bundle_copy
+    if packed:
+        path = Path(shutil.make_archive(str(bundle_copy.parent / "packed"), "zip", bundle_copy))
+    assert "joiner.int8.onnx: its weights are in another file" in refusal(path)
+
+
+def test_bytes_are_found_in_one_block_and_across_blocks() -> None:
+    whole = b"a graph with a location in it"
+    for length in range(1, len(whole) + 1):
+        blocks = [whole[start : start + length] for start in range(0, len(whole), length)]
+        assert _contain(blocks, b"location")
+        assert not _contain(blocks, b"Location")
 
 
 def test_what_is_read_later_is_checked_again(bundle_copy: Path) -> None:

@@ -236,6 +236,29 @@ def test_a_matrix_of_the_same_bundle_twice(
     assert "| b |" in table.read_text()
 
 
+def test_a_matrix_that_is_interrupted_leaves_the_table_as_it_was(
+    bench: Callable[..., Result],
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @contextmanager
+    def at_once() -> Iterator[Callable[[], bool]]:
+        yield lambda: True
+
+    monkeypatch.setattr("asr.cli.bench_view.stop_on_signals", at_once)
+    matrix, report, table = tmp_path / "m.yaml", tmp_path / "out.json", tmp_path / "R.md"
+    matrix.write_text(f"repeat: 9\nvariants: [{{name: a, model: {tiny_bundle}}}]\n")
+    before = "<!-- matrix: made by asr bench --matrix -->\nolder\n<!-- /matrix -->\n"
+    table.write_text(before)
+    done = bench("--matrix", matrix, "--report", report, "--table", table)
+    assert done.exit_code == 130, done.output
+    content = json.loads(report.read_text())
+    assert content["complete"] is False
+    assert content["audio_s"] < 1, "more than the first recording"
+    assert table.read_text() == before
+
+
 def test_a_device_gets_the_options_and_gives_its_rows(
     bench: Callable[..., Result],
     tiny_bundle: Path,

@@ -1,5 +1,7 @@
 """`asr info` describes a model and can prove that it computes the right thing here."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,36 @@ def test_info_tells_what_this_machine_has_found_out(tiny_bundle: Path) -> None:
 
 def test_verify_runs_the_self_test(tiny_bundle: Path) -> None:
     assert "self-test   passed" in info("--model", tiny_bundle, "--verify")
+
+
+def test_verify_goes_on_behind_a_variant_that_fails(tiny_bundle: Path, tmp_path: Path) -> None:
+    """The others may be what this machine can use."""
+    path = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    content = json.loads((path / "bundle.json").read_text())
+    (graphs,) = content["variants"]
+    content["variants"] = [graphs | {"engine": "abacus"}, graphs]
+    (path / "bundle.json").write_text(json.dumps(content))
+    assert "int8 for abacus" in info("--model", path)
+    done = CliRunner().invoke(app, ["info", "--model", str(path), "--verify"])
+    assert done.exit_code == 2
+    failed, passed = (line for line in done.stdout.splitlines() if "self-test" in line)
+    assert "failed, see below" in failed and "passed: max error" in passed
+    assert "graphs are for the engine 'abacus'" in done.stderr
+
+
+def test_what_a_stranger_wrote_is_text_and_no_command(tiny_bundle: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    content = json.loads((path / "bundle.json").read_text())
+    deep: dict = {}
+    for _ in range(300):
+        deep = {"a": deep}
+    lists = json.loads("[" * 300 + "]" * 300)
+    note = "\x1b[2J\nself-test passed \ud800"
+    content["card"] = {"note": note, "deep": deep, "lists": lists}
+    (path / "bundle.json").write_text(json.dumps(content))
+    output = info("--model", path)
+    assert r"  note: \x1b[2J\nself-test passed \ud800" in output.splitlines()
+    assert "a: ..." in output
 
 
 def test_an_engine_that_the_model_has_not(tiny_bundle: Path) -> None:

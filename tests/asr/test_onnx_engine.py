@@ -1,9 +1,11 @@
 """The onnxruntime engine carries the encoder's state, and the self-test notices when it doesn't."""
 
+import io
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,6 +228,16 @@ def test_a_golden_file_that_does_not_fit_is_named(
         files = {**bundle.files, "golden.npz": file_entry(golden)}
         verify_golden(replace(bundle, path=tmp_path, files=files), engine, "int8")
 
+    np.savez_compressed(golden, features=np.zeros((100_000, 80), np.float32))
+    with pytest.raises(BundleError, match=r"golden\.npz: can't be used: its arrays are compressed"):
+        verify()
+    with zipfile.ZipFile(golden, "w") as file:
+        head = io.BytesIO()
+        shape = {"descr": "<f4", "fortran_order": False, "shape": (1 << 48, 80)}
+        np.lib.format.write_array_header_1_0(head, shape)
+        file.writestr("features.npy", head.getvalue())
+    with pytest.raises(BundleError, match=r"golden\.npz: can't be used"):
+        verify()
     golden.write_bytes(b"nothing")
     with pytest.raises(BundleError, match=r"golden\.npz: can't be used"):
         verify()

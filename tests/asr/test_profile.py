@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,23 @@ def test_a_damaged_profile_is_none_and_is_made_again(damage: Callable[[dict], st
     assert read_section(KEY, "one") is None
     write_section(KEY, "one", 2)
     assert read_section(KEY, "one") == 2
+
+
+def test_the_key_tells_versions_of_executorch_apart(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new one may miscompute: its self-test runs again. Without one, `asr info` still works."""
+    bundle = open_bundle(tiny_bundle)
+    graphs = replace(bundle.graphs(), engine="executorch")
+    bundle = replace(bundle, variants=(graphs,))
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.4")
+    assert profile_key(bundle, "int8", threads=1).runtime == "executorch 1.4"
+
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    assert profile_key(bundle, "int8", threads=1).runtime == "executorch"
 
 
 def test_the_key_tells_bundles_apart(tiny_bundle: Path) -> None:

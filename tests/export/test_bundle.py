@@ -1,11 +1,13 @@
 """A bundle on disk is whole, opens with the runtime, and never replaces anything by surprise."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
 import asr
 from asr.bundle import Bundle, open_bundle
@@ -15,7 +17,7 @@ from asr.engines.golden import verify_golden
 from asr.errors import ExportError
 from asr.evaluation.accuracy.alignment import align
 from asr.evaluation.accuracy.wer import WordErrors
-from export.bundle import BundleContents, write_bundle
+from export.bundle import BundleContents, check_destination, write_bundle
 from tests.export.conftest import babble
 
 
@@ -128,6 +130,87 @@ def test_what_is_not_a_bundle_is_never_overwritten(
     with pytest.raises(ExportError, match="not a model bundle"):
         write_bundle(tmp_path, contents, overwrite=True)
     assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_bundle_json_of_another_program_protects_its_directory(
+    contents: BundleContents, tmp_path: Path
+) -> None:
+    """As does anything else that lies in a bundle: the directory would be removed with it."""
+    site, mine = tmp_path / "site", tmp_path / "mine"
+    site.mkdir()
+    for text in ('{"bundles": ["app.js"]}', "[]", "{"):
+        (site / "bundle.json").write_text(text, encoding="utf-8")
+        with pytest.raises(ExportError, match="site is not a model bundle"):
+            check_destination(site, overwrite=True)
+    write_bundle(mine, contents)
+    check_destination(mine, overwrite=True)
+    (mine / "notes.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(ExportError, match=r"more in it than a model bundle \(notes\.txt\)"):
+        write_bundle(mine, contents, overwrite=True)
+    assert (mine / "notes.txt").exists()
+
+
+def test_where_nothing_can_be_written_is_said_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for out in (".", "..", "/"):
+        with pytest.raises(ExportError, match="is no name of a bundle"):
+            check_destination(Path(out), overwrite=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(ExportError, match="file is no directory"):
+        check_destination(tmp_path / "file" / "new" / "bundle", overwrite=False)
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # chmod does not stop root
+    with pytest.raises(ExportError, match="no permission to write to"):
+        check_destination(tmp_path / "new" / "bundle", overwrite=False)
+
+
+def test_what_can_not_be_put_in_place_leaves_what_was_there(
+    contents: BundleContents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "bundle"
+    write_bundle(out, contents)
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        write_bundle(out, contents, overwrite=True)
+    assert open_bundle(out).precisions == ("int8", "fp32")
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_bundle_that_is_judged_badly_does_not_appear(
+    contents: BundleContents, tmp_path: Path
+) -> None:
+    out = tmp_path / "bundle.zip"
+
+    def refuse(bundle: Bundle) -> dict:
+        raise ExportError("too many words")
+
+    with pytest.raises(ExportError, match="too many words"):
+        write_bundle(out, contents, judge=refuse)
+    assert not list(tmp_path.iterdir())
+    judged = write_bundle(out, contents, judge=lambda bundle: {"heard": len(bundle.variants)})
+    assert judged.card["heard"] == 2
+
+
+@pytest.mark.parametrize(("graph", "weight"), [("encoder", "encoder.output"), ("joiner", "joiner")])
+def test_a_wrong_scale_is_refused(
+    contents: BundleContents, tmp_path: Path, graph: str, weight: str
+) -> None:
+    """The self-test would tolerate it: its tolerance is the error that int8 has here."""
+    wrong = copy.deepcopy(getattr(contents.graphs["int8"], graph))
+    scale = next(item for item in wrong.graph.initializer if item.name == f"{weight}.scale")
+    doubled = 2 * numpy_helper.to_array(scale)
+    scale.CopyFrom(numpy_helper.from_array(doubled, scale.name))
+    graphs = {"int8": replace(contents.graphs["int8"], **{graph: wrong})}
+    with pytest.raises(ExportError, match=f"the {graph} in int8 for onnx is off by .* wrongly"):
+        write_bundle(tmp_path / "bundle", replace(contents, graphs=graphs))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bundle_that_fails_its_own_test_does_not_appear(

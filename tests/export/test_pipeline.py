@@ -1,5 +1,6 @@
 """asr-export: from the folder of a trained model to a bundle, or a clear refusal."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -7,8 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 import asr
-from asr.errors import ExportError
-from asr.evaluation.corpora.manifest import read_manifest
+from asr.errors import ExportError, ManifestError
+from asr.evaluation.accuracy.wer import WordErrors
+from asr.evaluation.corpora.manifest import Manifest, read_manifest
+from asr.evaluation.evaluate import EvaluationReport
 from export import cli
 from export.bundle import BundleContents, write_bundle
 from export.onnx import Graphs
@@ -64,6 +67,116 @@ def test_words_are_compared_when_a_manifest_is_given(
     checks = export_bundle(options, print).card["export"]
     assert checks["wer"]["fp32"] == 0.0
     assert checks["wer_utterances"] == 2
+
+
+def test_every_variant_that_is_written_is_compared(
+    checkpoint: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ExportOptions(
+        checkpoint,
+        tmp_path / "out",
+        manifest=manifest,
+        limit=1,
+        max_wer_delta=1000,
+        engines=("onnx", "ort"),
+    )
+    checks = export_bundle(options, print).card["export"]
+    assert set(checks["wer"]) == {"int8", "int8 for ort", "fp32"}
+
+    def lose_words(bundle: asr.Bundle, manifest: Manifest) -> dict[str, EvaluationReport]:
+        """As if onnxruntime's own format alone came out wrong."""
+        reports = recognize_in_each(bundle, manifest)
+        if "int8 for ort" in reports:
+            (score,) = reports["int8 for ort"].scores
+            lost = WordErrors(deletions=score.errors.words)
+            reports["int8 for ort"] = replace(
+                reports["int8 for ort"], scores=(replace(score, errors=lost),)
+            )
+        return reports
+
+    monkeypatch.setattr("export.pipeline.recognize_in_each", lose_words)
+    with pytest.raises(ExportError, match="int8 for ort costs too many words"):
+        export_bundle(replace(options, out=tmp_path / "other", max_wer_delta=90), print)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_manifest_without_a_usable_row_is_refused_before_the_work(
+    checkpoint: Path, manifest: Path, tmp_path: Path
+) -> None:
+    rows = manifest.read_text(encoding="utf-8").replace(".wav", ".lost.wav")
+    lost = manifest.with_name("lost.jsonl")
+    lost.write_text(rows, encoding="utf-8")
+    said: list[str] = []
+    with pytest.raises(ManifestError, match="no usable row"):
+        export_bundle(ExportOptions(checkpoint, tmp_path / "out", manifest=lost), said.append)
+    assert len(said) == 1 and "rows left out: 3; the first: 0: no audio file" in said[0]
+
+
+def test_the_precisions_are_written_once_in_the_order_in_which_they_are_named(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """The first is what a recogniser loads."""
+    options = ExportOptions(
+        checkpoint,
+        tmp_path / "out",
+        precisions=("fp32", "int8", "fp32"),
+        engines=("onnx", "onnx"),
+    )
+    bundle = export_bundle(options, print)
+    assert bundle.precisions == ("fp32", "int8")
+    assert len(bundle.variants) == 2
+    assert asr.load(bundle.path).precision == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"plain": True, "precisions": ("int8", "int4")}, "plain graphs have no precision 'int4'"),
+        ({"plain": True, "engines": ("executorch",)}, "--plain and --engine executorch exclude"),
+        ({"precisions": ("int4",), "engines": ("ort",)}, "int4 graphs are not written for the"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused_before_the_work(
+    tmp_path: Path, wrong: dict, message: str
+) -> None:
+    options = ExportOptions(tmp_path / "no checkpoint", tmp_path / "out", **wrong)
+    with pytest.raises(ExportError, match=message):
+        export_bundle(options, print)
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"a": NaN}', '{"a": "\\ud800"}', "[" * 10_000])
+def test_a_card_that_no_bundle_can_hold_is_refused(tmp_path: Path, text: str) -> None:
+    card = tmp_path / "card.json"
+    card.write_text(text, encoding="utf-8")
+    with pytest.raises(ExportError, match="the model card"):
+        export_bundle(ExportOptions(tmp_path, tmp_path / "out", card=card), print)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-wer-delta", "0.1"], "--max-wer-delta is about words, and there are none"),
+        (["--limit", "5"], "--limit is about words, and there are none"),
+        (["--manifest", "m", "--max-wer-delta", "nan"], "--max-wer-delta nan; expected points"),
+        (["--plain", "--precision", "int4"], "the plain graphs have no precision 'int4'"),
+    ],
+)
+def test_what_would_not_be_what_was_asked_for_is_refused(
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    """A gate without recordings, for one: the bundle would pass for one that was held to it."""
+    out = tmp_path / "out"
+    monkeypatch.setattr("sys.argv", ["asr-export", str(checkpoint), str(out), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_equal_words_pass(

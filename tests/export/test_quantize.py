@@ -12,7 +12,13 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from asr.bundle import Bundle
 from asr.errors import ExportError
 from export.fused import export_graphs, uniform
-from export.fused.arithmetic import INT4_BLOCK, pack_int4, quantize_int4, quantize_int8
+from export.fused.arithmetic import (
+    INT4_BLOCK,
+    INT8_LIMIT,
+    pack_int4,
+    quantize_int4,
+    quantize_int8,
+)
 from export.onnx import Graphs
 from export.plain import quantize_plainly
 from export.quantize import count_layers, quantize, verify_quantized
@@ -55,13 +61,17 @@ def test_weights_keep_to_seven_bits(quantized: Graphs) -> None:
 
 def test_weights_have_a_scale_per_channel(quantized: Graphs, model: Transducer) -> None:
     """One scale for a whole matrix doubled the errors of other recognisers."""
-    scales = [
-        tensor.dims[0]
-        for tensor in quantized.encoder.graph.initializer
-        if tensor.name.endswith(".scale")
-    ]
+    encoder = stored(quantized.encoder)
+    scales = [name for name in encoder if name.endswith(".scale")]
     assert len(scales) == count_layers(quantized.encoder, "int8")["linear"]
-    assert min(scales) >= model.config.dim
+    for name in scales:
+        numbers = encoder[name.replace(".scale", ".weight")]
+        assert encoder[name].shape == numbers.shape[1:]
+        # Each channel uses the whole range, however small its weights are.
+        assert (np.abs(numbers).max(axis=0) == INT8_LIMIT).all(), name
+    numbers, scale = encoder["encoder.output.weight"], encoder["encoder.output.scale"]
+    expected = model.encoder.output.weight.detach().numpy().T
+    assert (np.abs(numbers * scale - expected) <= 0.501 * scale).all()
 
 
 def test_the_file_shrinks(exact: Graphs, quantized: Graphs, int4: Graphs) -> None:
@@ -82,6 +92,21 @@ def test_a_layer_that_went_missing_is_refused(exact: Graphs, quantized: Graphs) 
     graph.graph.node.remove(linear)
     with pytest.raises(ExportError, match="the encoder is not quantized"):
         verify_quantized("encoder", exact.encoder, graph, "int8")
+
+
+def test_a_float_layer_beside_the_quantized_ones_is_refused(
+    exact: Graphs, quantized: Graphs
+) -> None:
+    """The count of what became int8 is right then."""
+    graph = copy.deepcopy(quantized.joiner)
+    linear = next(node for node in exact.joiner.graph.node if node.op_type == "MatMul")
+    weight = next(item for item in exact.joiner.graph.initializer if item.name == linear.input[1])
+    graph.graph.node.append(linear)
+    graph.graph.initializer.append(weight)
+    weight = graph.graph.initializer[-1]
+    graph.graph.node[-1].input[1] = weight.name = "left"
+    with pytest.raises(ExportError, match=r"the joiner is not quantized: .*'linear': 1.* did not"):
+        verify_quantized("joiner", exact.joiner, graph, "int8")
 
 
 def test_one_layer_alone_can_be_quantized(model: Transducer, exact: Graphs) -> None:
@@ -110,6 +135,7 @@ def test_numbers_are_within_half_a_step(seed: int, outputs: int, scale: float) -
     weight = weight.astype(np.float32)
     numbers, steps = quantize_int8(weight)
     assert (np.abs(numbers * steps - weight) <= 0.501 * steps).all()
+    assert (np.abs(numbers).max(axis=0) == INT8_LIMIT).all()
     numbers, steps = quantize_int4(weight)
     error = np.abs(numbers * steps[..., None] - weight.T.reshape(numbers.shape))
     whole_range = np.abs(weight.T.reshape(numbers.shape)).max(axis=2) / 8
@@ -131,8 +157,8 @@ def test_onnxruntime_reads_int4_as_it_was_packed(model: Transducer, int4: Graphs
     numbers, steps = quantize_int4(
         np.concatenate([model.joiner.blank.weight.detach(), model.joiner.labels.weight.detach()]).T
     )
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
-    np.testing.assert_array_equal(stored["joiner.weight"], pack_int4(numbers))
+    weights = stored(graph)
+    np.testing.assert_array_equal(weights["joiner.weight"], pack_int4(numbers))
     # Through tanh, which is linear enough here, one input at a time: a row of the matrix.
     dense = (numbers * steps[..., None]).reshape(len(numbers), -1).T
     frames = np.zeros((3, dense.shape[0]), np.float32)
@@ -141,7 +167,7 @@ def test_onnxruntime_reads_int4_as_it_was_packed(model: Transducer, int4: Graphs
     out = open_session(graph).run(
         None, {"encoder_out": frames, "predictor_out": np.zeros_like(frames)}
     )[0]
-    scores = dense[[0, 1, 37]] + stored["joiner.bias"]
+    scores = dense[[0, 1, 37]] + weights["joiner.bias"]
     labels = scores[:, 1:]
     expected = labels - np.log(np.exp(labels).sum(axis=1, keepdims=True))
     found = out[:, 1:] - np.log(np.exp(out[:, 1:]).sum(axis=1, keepdims=True))
@@ -165,6 +191,12 @@ class TestBaseline:
         assert operators(graphs.predictor, "MatMulInteger") == 1
         assert operators(graphs.joiner, "MatMulInteger") == 2
         assert not operators(graphs.joiner, "Gemm")
+        # 7 bits, for processors without VNNI, and a scale for each channel.
+        weights = stored(graphs.encoder)
+        numbers = [each for each in weights.values() if each.dtype == np.int8 and each.ndim == 2]
+        assert len(numbers) == 9 * model.config.layers + 2
+        for each in numbers:
+            assert (np.abs(each.astype(int)).max(axis=0) // 2 == 32).all()
 
     def test_what_it_leaves_out_is_an_error(
         self, plain: Graphs, monkeypatch: pytest.MonkeyPatch
@@ -174,6 +206,11 @@ class TestBaseline:
         )
         with pytest.raises(ExportError, match="the encoder is not quantized"):
             quantize_plainly(plain)
+
+
+def stored(graph: ModelProto) -> dict[str, np.ndarray]:
+    """The weights of a graph by their names."""
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
 
 
 def operators(graph: ModelProto, operator: str) -> int:

@@ -69,7 +69,8 @@ def read_matrix(path: Path) -> MatrixPlan:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    # ValueError: not UTF-8, or a date that there never was; RecursionError: lists without end.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise AsrError(f"can't read the matrix {path}: {error}") from error
     _check_keys(content, _KEYS, f"{path}")
     variants = [_variant(item, path) for item in _list(content, "variants", path)]

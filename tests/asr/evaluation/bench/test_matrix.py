@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from asr.errors import AsrError
@@ -72,6 +74,8 @@ def test_the_baseline_is_the_one_of_that_name_else_the_first() -> None:
         ("", "expected keys and values, got None"),
         ("[1, 2]", "expected keys and values"),
         ("a: [", "can't read the matrix"),
+        ("split: 2020-13-45", "can't read the matrix"),
+        ("a: " + 2000 * "[", "can't read the matrix"),
         ("repeat: 3", "nothing to compare"),
         ("varients: []", "unknown key 'varients'; did you mean 'variants'"),
         ("variants: 3", "variants is 3; expected a list"),
@@ -146,6 +150,28 @@ def test_the_same_bundle_twice_costs_the_same(tiny_bundle: Path, write_speech: W
     assert first["chunk_ms"] == 320 and half["chunk_ms"] == 160
     assert runs[0].audio_s == pytest.approx(12.0)
     assert first["step_ms_p50"] == pytest.approx(1.0)
+
+
+def test_every_slice_begins_with_another_variant(
+    tiny_bundle: Path, write_speech: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes first finds other caches: no variant may always be it."""
+    played: list[matrix.Playing] = []
+    accept = matrix.Playing.accept
+
+    def noting(self: matrix.Playing, samples: np.ndarray, rate: int) -> None:
+        played.append(self)
+        accept(self, samples, rate)
+
+    monkeypatch.setattr(matrix.Playing, "accept", noting)
+    recordings = [Recording(write_speech("speech.wav", 1.6))]
+    matrix.run_matrix(_runs(tiny_bundle, 320, 320, 320), recordings, repeat=1)
+    measured = played[len(played) // 2 :]  # the first half was the warm-up
+    slices = [measured[start : start + 3] for start in range(0, len(measured), 3)]
+    assert len(slices) >= 5
+    for one, following in pairwise(slices):
+        assert following == [*one[1:], one[0]]
+        assert len(set(map(id, one))) == 3
 
 
 def test_what_a_variant_lacks_has_a_reason(tiny_bundle: Path, write_speech: Write) -> None:
