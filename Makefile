@@ -73,8 +73,9 @@ lint: setup ## ruff and mypy
 	@$(MODULE) ruff format --check .
 	@$(MODULE) mypy
 
+# Two at a time, by the file, whose tests may share what is dear to make; pytest alone runs one by one.
 test: lint ## lint and the quick tests
-	@$(MODULE) pytest
+	@$(MODULE) pytest --numprocesses 2 --dist loadfile
 
 test-slow: setup ## the tests that take minutes
 	@$(MODULE) pytest -m slow
