@@ -39,8 +39,8 @@ _OTHER_FILE = b"location"
 """What ONNX calls the path of a file that weights are in. onnxruntime 1.23 follows it wherever it
 leads, later versions into the directory only; none compares what is there with `bundle.json`."""
 
-_LOADS_FASTEST = ("ort", "onnx")
-"""Engines of this version, the one that loads fastest first."""
+ONNXRUNTIME = ("ort", "onnx")
+"""The engines that are onnxruntime, by the format that they load, the fastest first."""
 
 _MODELS = Path(__file__).parent / "models"
 
@@ -171,7 +171,7 @@ class Bundle:
                 f"it has {', '.join(sorted(self.precisions))}"
             )
         by_engine = {each.engine: each for each in self.variants if each.precision == precision}
-        order = [*_LOADS_FASTEST, *by_engine] if engine is None else [engine]
+        order = [*ONNXRUNTIME, *by_engine] if engine is None else [engine]
         for name in order:
             if name in by_engine:
                 return by_engine[name]
@@ -209,8 +209,8 @@ def open_bundle(path: str | Path) -> Bundle:
     path = Path(path)
     with bundle_files(path) as files:
         bundle = _read_bundle(files)
-        onnxruntime = [each for each in bundle.variants if each.engine in _LOADS_FASTEST]
-        graphs = {name for each in onnxruntime for name in each.names}
+        variants = [each for each in bundle.variants if each.engine in ONNXRUNTIME]
+        graphs = {name for each in variants for name in each.names}
         for name, entry in bundle.files.items():
             names_another = _contain(_verified_blocks(files, name, entry), _OTHER_FILE)
             if names_another and name in graphs:

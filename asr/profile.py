@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from asr.bundle import Bundle
+from asr.bundle import ONNXRUNTIME, Bundle
 from asr.schema import SchemaError, check_keys
 from asr.sha256 import sha256
 from asr.whole_files import write_whole
@@ -97,7 +97,7 @@ def _read(key: ProfileKey) -> dict[str, Any]:
 
 
 def _runtime(engine: str) -> str:
-    if engine not in ("onnx", "ort"):
+    if engine not in ONNXRUNTIME:
         from importlib.metadata import PackageNotFoundError, version
 
         try:

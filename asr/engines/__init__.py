@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr import __version__
-from asr.bundle import MAX_CHUNK_FRAMES, Bundle
+from asr.bundle import MAX_CHUNK_FRAMES, ONNXRUNTIME, Bundle
 from asr.errors import BundleError
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -73,7 +73,7 @@ def open_engine(
         AsrError: `threads` is below one.
     """
     graphs = bundle.graphs(precision, engine)
-    if graphs.engine in ("onnx", "ort"):
+    if graphs.engine in ONNXRUNTIME:
         from asr.engines.onnx import OnnxEngine  # here: onnxruntime costs 20 MB and 0.1 s
 
         return OnnxEngine(bundle, graphs, threads)
