@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from asr.evaluation.evaluate import Evaluation, EvaluationReport
     from asr.evaluation.parallel import LoadOptions, Outcome
     from asr.evaluation.partial import PartialResults
+    from asr.evaluation.recognition import ReadUtterance
 
 _EXIT_SKIPPED = 2
 
@@ -59,6 +60,16 @@ def evaluate_command(
     budget_rtf: BudgetRtf = None,
     budget_memory_mb: BudgetMemoryMb = None,
     budget_latency_ms: BudgetLatencyMs = None,
+    noise: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Add noises of this folder: the fifth that training leaves out."
+        ),
+    ] = None,
+    snr_db: Annotated[
+        float | None,
+        typer.Option(metavar="DB", help="Power of an utterance over that noise; default: 10."),
+    ] = None,
     by: Annotated[
         list[str] | None,
         typer.Option(
@@ -114,8 +125,10 @@ def evaluate_command(
 
     from asr import load
     from asr.evaluation.corpora import read_corpora
+    from asr.evaluation.corpora.recordings import read_utterance
     from asr.evaluation.envelope import describe_evaluation
     from asr.evaluation.evaluate import Evaluation
+    from asr.evaluation.noise import NoisyReader
     from asr.evaluation.parallel import LoadOptions
 
     output = _Output(report, trn, ctm, tuple(by or ()), worst, compare)
@@ -126,17 +139,21 @@ def evaluate_command(
     manifest = read_corpora(manifests, split, limit)
     output.check_fields(manifest)
     other = output.read_other(manifest)
+    noisy = NoisyReader.of_options(noise, snr_db)
+    read = noisy or read_utterance
     recognizer = load(model, precision=precision, engine=engine, chunk_ms=chunk_ms, threads=1)
-    envelope = describe_evaluation(recognizer, manifests, split, limit, jobs)
+    envelope = describe_evaluation(
+        recognizer, manifests, split, limit, jobs, noise, noisy.snr_db if noisy else None
+    )
     console = Console(stderr=True)
-    evaluation = Evaluation(recognizer, skipped=manifest.skipped, budget=budget)
+    evaluation = Evaluation(recognizer, skipped=manifest.skipped, budget=budget, read=read)
     partial = None
     if report is not None and budget is None:  # what a budget leads to belongs to one run
         partial = _open_partial(report, envelope, manifest, console)
     # Each process opens the same graphs as this one, whatever was left to the bundle to choose.
     graphs = recognizer.graphs
     options = LoadOptions(model, graphs.precision, graphs.engine, recognizer.chunk_ms)
-    processes = (options, jobs) if jobs > 1 else None
+    processes = _Processes(options, jobs, read) if jobs > 1 else None
     complete = _measure(evaluation, manifest, partial, processes, console)
     result = evaluation.report(complete)
     output.give(result, envelope, other, console)
@@ -149,6 +166,15 @@ def evaluate_command(
         partial.remove()
     if strict and result.skipped:
         raise typer.Exit(_EXIT_SKIPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Processes:
+    """Those that recognise beside each other."""
+
+    options: "LoadOptions"
+    count: int
+    read: "ReadUtterance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +268,7 @@ def _measure(
     evaluation: "Evaluation",
     manifest: "Manifest",
     partial: "PartialResults | None",
-    processes: "tuple[LoadOptions, int] | None",
+    processes: _Processes | None,
     console: "Console",
 ) -> bool:
     """Recognise what isn't in `partial`, here or in processes, and keep it there. Return whether
@@ -294,7 +320,7 @@ def _measure(
 def _outcomes(
     evaluation: "Evaluation",
     pending: "list[tuple[int, Utterance]]",
-    processes: "tuple[LoadOptions, int] | None",
+    processes: _Processes | None,
     stopped: Callable[[], bool],
 ) -> "Iterator[tuple[int, Outcome]]":
     """Yield what comes of each numbered utterance, until it is to stop."""
@@ -305,7 +331,9 @@ def _outcomes(
     if processes is None:
         outcomes = ((position, evaluation.recognize(each)) for position, each in pending)
     else:
-        outcomes = recognize_in_processes(processes[0], pending, processes[1])
+        outcomes = recognize_in_processes(
+            processes.options, pending, processes.count, processes.read
+        )
     with closing(outcomes):
         for position, outcome in outcomes:
             if stopped() and isinstance(outcome, Skipped):

@@ -60,6 +60,8 @@ class EvaluationEnvelope(Envelope):
     split: str | None  # None: all rows
     limit: int | None  # usable rows of each manifest; None: all
     jobs: int  # processes
+    noise: str | None = None  # folder of the noises; None: none was added
+    snr_db: float | None = None
 
 
 def describe_run(recognizer: Recognizer) -> Envelope:
@@ -73,6 +75,8 @@ def describe_evaluation(
     split: str | None = None,
     limit: int | None = None,
     jobs: int = 1,
+    noise: Path | None = None,
+    snr_db: float | None = None,
 ) -> EvaluationEnvelope:
     """Return the envelope of an evaluation that begins now."""
     return EvaluationEnvelope(
@@ -81,6 +85,8 @@ def describe_evaluation(
         split=split,
         limit=limit,
         jobs=jobs,
+        noise=None if noise is None else str(noise),
+        snr_db=snr_db,
     )
 
 

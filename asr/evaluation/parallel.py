@@ -18,7 +18,8 @@ from typing import Any
 
 from asr.errors import AsrError
 from asr.evaluation.corpora.manifest import Skipped, Utterance
-from asr.evaluation.recognition import Outcome, recognize
+from asr.evaluation.corpora.recordings import read_utterance
+from asr.evaluation.recognition import Outcome, ReadUtterance, recognize
 
 _READY = "ready"
 
@@ -34,10 +35,13 @@ class LoadOptions:
 
 
 def recognize_in_processes(
-    options: LoadOptions, utterances: Iterable[tuple[int, Utterance]], jobs: int
+    options: LoadOptions,
+    utterances: Iterable[tuple[int, Utterance]],
+    jobs: int,
+    read: ReadUtterance = read_utterance,
 ) -> Generator[tuple[int, Outcome], None, None]:
     """Recognise numbered utterances in `jobs` processes; yield each number with its outcome, as
-    soon as it is known.
+    soon as it is known. `read` gives the audio of an utterance, and goes to each process.
 
     A recording that can't be used costs itself, and so does one at which its process is killed, as
     by the system when memory runs out: another process goes on. However the iteration ends, all
@@ -49,7 +53,7 @@ def recognize_in_processes(
     workers: dict[Connection, _Worker] = {}
     try:
         for _ in range(min(jobs, len(waiting))):
-            _start(options, workers)
+            _start(options, read, workers)
         while workers:
             for connection in wait(list(workers)):
                 assert isinstance(connection, Connection)
@@ -59,7 +63,7 @@ def recognize_in_processes(
                     del workers[connection]
                     yield worker.position, worker.why_it_died()
                     if waiting:
-                        _start(options, workers)
+                        _start(options, read, workers)
                     continue
                 position = worker.position if message != _READY else None
                 if waiting:
@@ -127,11 +131,11 @@ class _Worker:
         return f"killed by {signal.Signals(-code).name}"
 
 
-def _start(options: LoadOptions, workers: dict[Connection, _Worker]) -> None:
+def _start(options: LoadOptions, read: ReadUtterance, workers: dict[Connection, _Worker]) -> None:
     # A fresh process: a fork would have the parent's memory, and its threads' locks.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, options), daemon=True)
+    process = context.Process(target=_work, args=(theirs, options, read), daemon=True)
     # A terminal sends these to all of its processes, and they are for the one that waits. What is
     # blocked here stays so in the new one; the tracker would unblock it, if that came up with it.
     resource_tracker.ensure_running()
@@ -144,7 +148,7 @@ def _start(options: LoadOptions, workers: dict[Connection, _Worker]) -> None:
     workers[ours] = _Worker(process, ours)
 
 
-def _work(connection: Connection, options: LoadOptions) -> None:
+def _work(connection: Connection, options: LoadOptions, read: ReadUtterance) -> None:
     from asr.recognizer import load  # here: the process that waits has no use for an engine
 
     try:
@@ -159,7 +163,7 @@ def _work(connection: Connection, options: LoadOptions) -> None:
         except EOFError:  # nobody waits any more
             return
         try:
-            outcome: Outcome = recognize(recognizer, utterance)
+            outcome: Outcome = recognize(recognizer, utterance, read=read)
         except AsrError as error:
             outcome = Skipped(utterance.id, str(error))
         with suppress(BrokenPipeError):  # the same: the next `recv` will tell

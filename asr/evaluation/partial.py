@@ -28,7 +28,7 @@ def partial_path(report: Path) -> Path:
 
 def measured_with(
     envelope: EvaluationEnvelope, utterances: Iterable[Utterance]
-) -> dict[str, str | int]:
+) -> dict[str, str | float | None]:
     """Return what has to be the same if two runs are to be one: the model and how it runs, and the
     utterances. How many processes there are, and what is shown in the end, may differ."""
     digest, count = hashlib.sha256(), 0
@@ -44,6 +44,8 @@ def measured_with(
         "engine": envelope.engine,
         "precision": envelope.precision,
         "chunk_ms": envelope.chunk_ms,
+        "noise": envelope.noise,
+        "snr_db": envelope.snr_db,
         "utterances": f"{count} ({digest.hexdigest()[:16]})",
     }
 
@@ -51,7 +53,7 @@ def measured_with(
 class PartialResults:
     """The file, opened to go on with it. It is made with the first utterance that is added."""
 
-    def __init__(self, path: Path, measured_with: Mapping[str, str | int]) -> None:
+    def __init__(self, path: Path, measured_with: Mapping[str, str | float | None]) -> None:
         """Read what is there. Raises AsrError for a file of another command, or a damaged one."""
         self.path = path
         self._measured_with = dict(measured_with)
