@@ -219,6 +219,16 @@ def _latin(text: str) -> str:
     return text.translate(_CHARACTERS)
 
 
+def unspoken_letters(text: str) -> str:
+    """The letters and digits of `text` that `normalize` drops, in their order: those of other
+    scripts than Latin, and phonetic ones."""
+    if text.isascii():
+        return ""
+    return "".join(
+        c for c in _latin(text) if not c.isascii() and unicodedata.category(c)[0] in "LN"
+    )
+
+
 def normalize(text: str) -> str:
     """The words of `text` as they are spoken: "Dr. Gray's 3" -> "doctor gray's three".
 

@@ -19,6 +19,7 @@ _COMMANDS = {
     "mic": "mic_command",
     "serve": "serve_command",
     "eval": "evaluate_command",
+    "conditions": "conditions_command",
     "bench": "bench_command",
     "tune": "tune_command",
     "peers": "peers_command",

@@ -96,5 +96,6 @@ def mix(speech: Samples, noise: Samples, snr_db: float) -> Samples:
     """Return both, `(n,)`, together, quieter if that is needed to keep them within [-1, 1]."""
     power = [float(np.mean(np.square(samples, dtype=np.float64))) for samples in (speech, noise)]
     gain = np.sqrt(power[0] / max(power[1], 1e-12) / 10 ** (snr_db / 10))
-    mixed = speech + np.float32(gain) * noise
-    return mixed / np.float32(max(1.0, float(np.abs(mixed).max(initial=0))))
+    mixed: Samples = speech + np.float32(gain) * noise
+    mixed /= np.float32(max(1.0, float(np.abs(mixed).max(initial=0))))
+    return mixed

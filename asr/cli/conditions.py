@@ -1,0 +1,90 @@
+"""`asr conditions`: word error rates by precision, chunk length and noise."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.cli.options import Limit, Model, Split, check_destination
+from asr.errors import AsrError
+
+
+def conditions_command(
+    manifests: Annotated[
+        list[Path], typer.Argument(metavar="MANIFEST...", help="As of asr eval; one set together.")
+    ],
+    model: Model = None,
+    split: Split = None,
+    limit: Limit = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Processes, each with a model and a thread.")
+    ] = 1,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="May be repeated; default: the model's first."),
+    ] = None,
+    chunk_ms: Annotated[
+        list[int] | None,
+        typer.Option(metavar="MS", help="May be repeated; default: 160, 320, 640."),
+    ] = None,
+    noise: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Add noises of this folder: the fifth that training leaves out."
+        ),
+    ] = None,
+    snr_db: Annotated[
+        list[float] | None,
+        typer.Option(metavar="DB", help="With noise; may be repeated; default: 20, 10, 5, 0."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="OUT.json", help="Write all figures to this JSON file.")
+    ] = None,
+) -> None:
+    """Measure the word error rate under several conditions: what int8, a chunk or noise costs.
+
+    Each precision is measured with each chunk length and offline, where a chunk holds the whole
+    utterance; then the first of them, with the model's own chunk, through noise. The table is
+    Markdown.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from asr import load
+    from asr.evaluation.conditions import conditions, evaluate_under, markdown
+    from asr.evaluation.corpora import read_corpora
+    from asr.evaluation.envelope import describe_evaluation, write_result
+    from asr.evaluation.noise import NoisyReader
+
+    if snr_db and noise is None:
+        raise AsrError("--snr-db: of which noise? Give --noise FOLDER as well")
+    if report is not None:
+        check_destination("--report", report, manifests)
+    if noise is not None:
+        NoisyReader.of_folder(noise, 0)  # raises now, and not behind an hour of audio
+    manifest = read_corpora(manifests, split, limit)
+    recognizer = load(model, threads=1)
+    envelope = describe_evaluation(recognizer, manifests, split, limit, jobs, noise)
+    rows = conditions(
+        precision or [recognizer.precision],
+        chunk_ms or [160, 320, 640],
+        recognizer.chunk_ms,
+        (snr_db or [20.0, 10.0, 5.0, 0.0]) if noise is not None else [],
+    )
+    for row in rows:  # the same: a precision or a length that the model hasn't
+        load(model, precision=row.precision, chunk_ms=row.chunk_ms, threads=1)
+    console = Console(stderr=True)
+    results = [
+        (row, evaluate_under(row, model, manifest, noise, jobs))
+        for row in track(rows, "conditions", console=console, transient=True)
+    ]
+    for skipped in results[0][1].skipped:
+        console.print(f"skipped {skipped.id}: {skipped.reason}", style="yellow", markup=False)
+    typer.echo(markdown(results), nl=False)
+    if report is not None:
+        figures = [
+            {"condition": str(row), "wer": of_row.errors.rate, "ci95": list(of_row.figures.ci95)}
+            for row, of_row in results
+        ]
+        write_result(report, {**asdict(envelope), "rows": figures})
