@@ -184,6 +184,9 @@ android-recordings:
 	$(if $(RECORDINGS),@$(MODULE) export.golden_vectors texts $(RECORDINGS) android_demo/build/texts,\
 		@echo "Without RECORDINGS=manifest.jsonl, int8 is compared with Python's on the samples alone.")
 
-# Debian's tools for some tests: flite speaks, sctk scores, chromium opens the web page.
+# Debian's tools for some tests: flite, festival and espeak-ng speak, sctk scores,
+# chromium opens the web page.
+FESTIVAL := $(addprefix festival:,festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts)
+
 tools:
-	$(call debian,flite:flite sctk:sctk chromium:chromium,Tests that need them are skipped.)
+	$(call debian,flite:flite $(FESTIVAL) espeak-ng:espeak-ng sctk:sctk chromium:chromium,Tests that need them are skipped.)

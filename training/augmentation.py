@@ -1,25 +1,38 @@
-"""Warps and masks of log-mel features: many voices and rooms out of few recordings.
+"""Many voices, rooms and noises out of few recordings, by warps and masks of log-mel features.
 
 Everything works on frames `(T, 80)` as the filter bank gives them, so cached features can be
 augmented anew in each epoch for a few microseconds a frame.
 """
 
-import math
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-from asr.features import FeatureConfig
+from training.acoustics import (
+    DB_TO_LOG,
+    Acoustics,
+    Frames,
+    add_noise,
+    add_noise_floor,
+    enclose,
+    mel,
+    mel_centres_hz,
+    narrow,
+    reverberate,
+)
 from training.recipe import AugmentationConfig
-
-Frames = NDArray[np.float32]
 
 WARP_STEPS = 200
 """Warp factors are rounded to 1/200, so that few matrices are ever made."""
 
-DB_TO_LOG = math.log(10) / 10
-"""Decibels to the natural logarithm of power, the unit of the features."""
+QUIET_MARGIN = 2.0
+"""Log power above the quietest tenth of the frames that still counts as a pause."""
+
+ENCLOSING_FRAMES = 150
+"""Longest noise alone before speech, and after it."""
+
+SHORTEST_PAUSE = 20
+"""Frames; a plosive is shorter."""
 
 
 def augment(
@@ -27,17 +40,32 @@ def augment(
     rate: float,
     config: AugmentationConfig,
     mean: Frames,
+    acoustics: Acoustics,
     generator: np.random.Generator,
 ) -> Frames:
-    """Return the augmented frames `(T', 80)`.
+    """Return the augmented frames `(T', 80)`: as said by another voice, in another place.
 
     rate: by which time is compressed.
     mean: `(80,)` what a masked bin is set to: nothing known, once features are normalised.
     """
     frames = stretch(frames, rate)
+    if generator.random() < config.silence_cut_probability:
+        frames = cut_silence(frames, generator)
     frames = mel_warp(frames, float(generator.uniform(*config.mel_warp)))
+    if generator.random() < config.room_probability:
+        frames = reverberate(frames, acoustics.draw_room(generator))
+    if acoustics.noises and generator.random() < config.recorded_noise_probability:
+        noise = acoustics.draw_noise(len(frames), generator)
+        frames = add_noise(frames, noise, float(generator.uniform(*config.recorded_noise_snr_db)))
+    if acoustics.noises and generator.random() < config.enclosing_noise_probability:
+        parts = generator.integers(0, ENCLOSING_FRAMES + 1, 2)
+        noise = acoustics.draw_noise(int(parts.sum()), generator)
+        snr_db = float(generator.uniform(*config.enclosing_noise_snr_db))
+        frames = enclose(frames, noise, int(parts[0]), snr_db)
     if generator.random() < config.noise_probability:
         frames = add_noise_floor(frames, float(generator.uniform(*config.noise_snr_db)), generator)
+    if generator.random() < config.narrow_probability:
+        frames = narrow(frames, generator)
     frames += np.float32(generator.uniform(*config.gain_db) * DB_TO_LOG)
     mask(frames, config, mean, generator)
     return frames
@@ -61,11 +89,8 @@ def mel_warp(frames: Frames, factor: float) -> Frames:
 @cache
 def _warp_matrix(steps: int) -> Frames:
     """`(F, F)`: each warped bin as a mixture of the two bins it comes from."""
-    config = FeatureConfig()
-    low, high = config.low_hz, config.sample_rate / 2 + config.high_hz
-    edges = np.linspace(_mel(low), _mel(high), config.num_mel_bins + 2)
-    centres = edges[1:-1]
-    source = _mel(_hertz(centres) / (steps / WARP_STEPS))
+    centres = mel(mel_centres_hz())
+    source = mel(mel_centres_hz() / (steps / WARP_STEPS))
     position = np.clip((source - centres[0]) / (centres[1] - centres[0]), 0, len(centres) - 1)
     before = np.minimum(position.astype(int), len(centres) - 2)
     share = position - before
@@ -76,24 +101,17 @@ def _warp_matrix(steps: int) -> Frames:
     return matrix
 
 
-def _mel(hertz: float | NDArray) -> NDArray:
-    return 1127 * np.log1p(np.asarray(hertz) / 700)
-
-
-def _hertz(mel: NDArray) -> NDArray:
-    return 700 * np.expm1(mel / 1127)
-
-
-def add_noise_floor(frames: Frames, snr_db: float, generator: np.random.Generator) -> Frames:
-    """Add stationary noise of a random smooth colour, `snr_db` below the loud frames."""
-    loud = np.quantile(frames[:, ::4], 0.9)
-    bins = np.linspace(0, 1, frames.shape[1])
-    slope, curve = generator.normal(0, 1.5, 2)
-    colour = slope * (bins - 0.5) + curve * np.cos(2 * np.pi * bins)
-    # Log power of a noise scatters about its mean from frame to frame.
-    scatter = generator.normal(0, 0.4, frames.shape)
-    floor = loud - snr_db * DB_TO_LOG + colour + scatter
-    return np.logaddexp(frames, floor.astype(np.float32))
+def cut_silence(frames: Frames, generator: np.random.Generator) -> Frames:
+    """Shorten pauses, which readers make long and speakers don't, to a random rest of them."""
+    level = frames.mean(axis=1)
+    quiet = level < np.quantile(level, 0.1) + QUIET_MARGIN
+    keep = np.ones(len(frames), bool)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], quiet, [False]]).astype(np.int8)))
+    for start, end in edges.reshape(-1, 2):
+        if end - start > SHORTEST_PAUSE:
+            rest = int(generator.integers(SHORTEST_PAUSE, end - start + 1))
+            keep[start + SHORTEST_PAUSE // 2 : end - (rest - SHORTEST_PAUSE // 2)] = False
+    return frames[keep]
 
 
 def mask(

@@ -51,7 +51,7 @@ class Checkpointer(lightning.Callback):
         self, trainer: Trainer, task: lightning.LightningModule, *_: Any
     ) -> None:
         due = time.monotonic() - self._last >= self.seconds
-        signum, due = trainer.strategy.broadcast((self._signal, due))
+        signum, due = self._of_all(trainer, due)
         kept = trainer.global_step == self.kept_step
         # The last step too: after it the averaged weights take the place of the trained ones.
         if signum or due or kept or trainer.global_step == trainer.max_steps:
@@ -60,6 +60,17 @@ class Checkpointer(lightning.Callback):
             # At once: stopped by its own flag, Lightning validates first, and torchrun kills
             # what still runs after 30 s.
             raise SystemExit(128 + signum)
+
+    def _of_all(self, trainer: Trainer, due: bool) -> tuple[int, bool]:
+        """Return a signal that any process got, and whether the first one's time is up."""
+        if not torch.distributed.is_initialized():
+            return self._signal, due
+        state = torch.tensor(
+            [self._signal, due and trainer.is_global_zero], device=trainer.strategy.root_device
+        )
+        torch.distributed.all_reduce(state, torch.distributed.ReduceOp.MAX)
+        signum, due = state.tolist()
+        return signum, bool(due)
 
     def state_dict(self) -> dict[str, Any]:
         return {"settings": self.settings}

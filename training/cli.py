@@ -1,6 +1,7 @@
 """The `asr-train` command."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +10,10 @@ import typer
 from rich.console import Console
 
 from asr.entry import run_command
+from training.corpora.cli import prepare
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app.add_typer(prepare, name="prepare")
 
 
 @app.callback(invoke_without_command=True)
@@ -23,6 +26,10 @@ def train(
     work: Annotated[
         Path, typer.Option(help="Where features, checkpoints and models are kept.")
     ] = Path("work"),
+    size: Annotated[
+        str | None,
+        typer.Option(help="xs, s, m or l, in place of the recipe's: the run is NAME-SIZE then."),
+    ] = None,
     initial: Annotated[
         Path | None,
         typer.Option(
@@ -35,15 +42,19 @@ def train(
         return
     if recipe is None:
         raise typer.BadParameter("give a recipe, for example training/recipes/en-small.yaml")
-    from training.recipe import load_recipe
+    from training.recipe import load_recipe, resized
 
-    settings = load_recipe(recipe)
-    if "WORLD_SIZE" not in os.environ and (count := _process_count(settings.processes)) > 1:
-        return _run_processes(count)
+    if "WORLD_SIZE" not in os.environ:  # nobody has started several processes yet
+        settings = resized(load_recipe(recipe), size)
+        if (count := _process_count(settings.processes)) > 1:
+            return _run_processes(count)
+    from training.processes import is_first, join, naming_lost_processes
     from training.run import run_recipe
 
-    console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
-    folder = run_recipe(settings, data, work, console, initial)
+    console = Console(stderr=True, quiet=not is_first())
+    with naming_lost_processes():
+        join()
+        folder = run_recipe(resized(load_recipe(recipe), size), data, work, console, initial)
     console.print(f"the model is in {folder}")
 
 
@@ -68,8 +79,15 @@ def _run_processes(count: int) -> None:
     try:
         torchrun.run(torchrun.parse_args([*options, *sys.argv[1:]]))
     except ChildFailedError as error:
-        _, failure = error.get_first_failure()
+        rank, failure = error.get_first_failure()
         code = failure.exitcode
+        if code < 0:
+            print(
+                f"asr-train: process {rank} was killed by {signal.Signals(-code).name}, "
+                "and the others ended with it (SIGKILL is often the system's, short of memory); "
+                "started again, the run goes on from its last checkpoint",
+                file=sys.stderr,
+            )
         raise SystemExit(code if code > 0 else 128 - code) from None
     except SignalException as stop:
         raise SystemExit(128 + int(stop.sigval)) from None
@@ -77,17 +95,85 @@ def _run_processes(count: int) -> None:
 
 @app.command()
 def synthesize(
-    text: Annotated[Path, typer.Argument(help="Text, plain or .xz, a paragraph a line.")],
+    text: Annotated[
+        Path,
+        typer.Argument(
+            help="Text, plain or .xz, a paragraph a line; or a manifest (.jsonl), of which the "
+            "transcripts to train on are spoken."
+        ),
+    ],
     out: Annotated[Path, typer.Argument(help="Folder of the corpus to make.")],
     hours: Annotated[float, typer.Option(help="Hours of speech.")] = 12.0,
     seed: Annotated[int, typer.Option(help="The same seed makes the same corpus.")] = 1,
     jobs: Annotated[int, typer.Option(help="Synthesisers that run at once.")] = 2,
+    voices: Annotated[
+        str,
+        typer.Option(
+            help="Who speaks, and how often: flite, festival or espeak-ng, or one of their voices, "
+            "such as espeak-ng=60,festival=30,flite:slt=10."
+        ),
+    ] = "flite",
+    choice: Annotated[
+        str,
+        typer.Option(
+            help="random, or coverage: first the sentences whose words are frequent in the text "
+            "but not yet in what was said."
+        ),
+    ] = "random",
+    spoken_forms: Annotated[
+        float,
+        typer.Option(
+            help="Share of digits, dates, times, amounts, spelled words and orders, made up."
+        ),
+    ] = 0.0,
+    audio: Annotated[
+        str, typer.Option("--format", help="flac, or opus: a fifth of the room, slower.")
+    ] = "flac",
 ) -> None:
-    """Make synthetic speech with the time of each phone (needs flite)."""
+    """Make synthetic speech, with the times of phones or words; started again, it goes on."""
+    from asr.cli.signals import stop_on_signals
+    from training.synthesis import SynthesisSettings, parse_voices
     from training.synthesis import synthesize as make
 
-    report = make(out, text, hours, seed, jobs)
-    Console(stderr=True).print(str(report))
+    settings = SynthesisSettings(
+        text=text,
+        seed=seed,
+        groups=parse_voices(voices),
+        choice=choice,
+        spoken_forms=spoken_forms,
+        format=audio,
+    )
+    with stop_on_signals() as stopped:
+        report = make(out, settings, hours, jobs, stopped)
+    console = Console(stderr=True)
+    if report.skipped:
+        console.print(f"skipped {len(report.skipped)} sentences, named above")
+    made = f"{report.utterances} utterances, {report.hours:.2f} hours"
+    if report.stopped:
+        console.print(f"stopped after {made}; the same command goes on", soft_wrap=True)
+        raise typer.Exit(130)
+    console.print(f"{made}: {report.manifest}", soft_wrap=True)
+
+
+@app.command()
+def shard(
+    manifests: Annotated[
+        list[Path], typer.Argument(help="JSON lines: id, audio, duration, text; one or more files.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder of the shards to write.")],
+    utterances: Annotated[int, typer.Option(min=1, help="How many a shard has.")] = 1000,
+) -> None:
+    """Write recordings into lhotse Shar shards: few large files, to train from a disk or a URL."""
+    from training.corpus import Rejections
+    from training.shards import write_shards
+
+    rejections = Rejections()
+    shards = write_shards(manifests, out, utterances, rejections)
+    console = Console(stderr=True)
+    for line in rejections.lines():
+        console.print(line, style="yellow", markup=False)
+    total = sum(shard.utterances or 0 for shard in shards)
+    console.print(f"{total} utterances in {len(shards)} shards in {out}", soft_wrap=True)
 
 
 @app.command()
@@ -119,6 +205,44 @@ def align(
     for item in report.skipped:
         console.print(f"skipped {item.id}: {item.reason}", markup=False, soft_wrap=True)
     console.print(f"{report.rows} rows in {out}", soft_wrap=True)
+
+
+@app.command("augment-demo")
+def augment_demo(
+    recording: Annotated[Path, typer.Argument(help="Any recording of speech.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the WAV files and the picture.")],
+    recipe: Annotated[Path, typer.Option(help="Whose augmentation.")] = Path(
+        "training/recipes/en-small.yaml"
+    ),
+    data: Annotated[Path, typer.Option(help="Folder with the noises and rooms it names.")] = Path(
+        "data/corpora"
+    ),
+    seed: Annotated[int, typer.Option(help="Another seed draws anew.")] = 1,
+) -> None:
+    """Write what training makes of a recording: one WAV an augmentation, and spectrograms."""
+    import tempfile
+
+    from training.acoustics import Acoustics
+    from training.augmentation_demo import demonstrate, write_demonstrations
+    from training.corpus import Rejections
+    from training.feature_cache import FeatureCache
+    from training.recipe import load_recipe
+
+    settings, rejections, console = load_recipe(recipe), Rejections(), Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="augment-demo-") as cache:
+        acoustics = Acoustics.load(
+            data,
+            settings.data.noise,
+            settings.data.rooms,
+            FeatureCache(Path(cache)),
+            rejections,
+            os.cpu_count() or 1,
+        )
+        made = demonstrate(recording, settings.augmentation, acoustics, seed)
+    for line in rejections.lines():
+        console.print(line, style="yellow", markup=False)
+    picture = write_demonstrations(made, out)
+    console.print(f"{len(made)} recordings and {picture.name} in {out}", soft_wrap=True)
 
 
 @app.command("bench-loss")

@@ -13,7 +13,9 @@ from lhotse.supervision import AlignmentItem
 
 from asr.errors import CorpusError
 from asr.features import SAMPLE_RATE
-from asr.text import normalize
+from asr.text import normalize, unspoken_letters
+
+MIN_DURATION_S, MAX_DURATION_S = 0.2, 30.0
 
 
 @dataclass
@@ -43,8 +45,8 @@ def read_cuts(
     pattern: str,
     split: str,
     rejections: Rejections,
-    min_duration: float = 0.2,
-    max_duration: float = 30.0,
+    min_duration: float = MIN_DURATION_S,
+    max_duration: float = MAX_DURATION_S,
 ) -> CutSet:
     """Read all manifests that match `pattern` under `root`; texts come out normalised.
 
@@ -59,7 +61,7 @@ def read_cuts(
         )
     cuts = []
     for manifest in manifests:
-        for number, line in _numbered_lines(manifest):
+        for number, line in numbered_lines(manifest):
             name = f"{manifest.parent.name}/{manifest.name}:{number}"
             try:
                 row = json.loads(line)
@@ -68,11 +70,11 @@ def read_cuts(
                 audio = manifest.parent / row["audio"]
                 duration, text = float(row["duration"]), normalize(row["text"])
                 identifier = str(row["id"])
-                reason = _fault(audio, duration, text, min_duration, max_duration)
+                reason = row_fault(row["text"], text, audio, duration, min_duration, max_duration)
                 if reason:
                     rejections.add(reason, identifier)
                 else:
-                    cuts.append(_cut(row, identifier, audio, duration, text))
+                    cuts.append(as_cut(row, identifier, audio, duration, text))
             except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
                 rejections.add(f"malformed row: {type(error).__name__} {error}", name)
     if not cuts:
@@ -83,7 +85,8 @@ def read_cuts(
     return CutSet.from_cuts(cuts)
 
 
-def _numbered_lines(manifest: Path) -> list[tuple[int, str]]:
+def numbered_lines(manifest: Path) -> list[tuple[int, str]]:
+    """Return the rows of a manifest with their line numbers. Raises CorpusError."""
     try:
         # Not splitlines(): a text may hold a character that it takes for the end of a line.
         lines = manifest.read_text(encoding="utf-8").split("\n")
@@ -92,19 +95,35 @@ def _numbered_lines(manifest: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def _fault(
-    audio: Path, duration: float, text: str, min_duration: float, max_duration: float
+def row_fault(
+    text: str,
+    spoken: str,
+    audio: Path | None,
+    duration: float,
+    min_duration: float = MIN_DURATION_S,
+    max_duration: float = MAX_DURATION_S,
 ) -> str | None:
-    if not text:
+    """Return why a recording can't be trained on, as far as its row shows; None: it can.
+
+    text: as written; spoken: what `asr.text.normalize` makes of it; audio: None if it is no file
+    of its own.
+    """
+    if unspoken_letters(text):
+        # They are in the recording: trained without them, a model learns to pass over words.
+        return "text with letters that are not English"
+    if not spoken:
         return "empty text"
     if not min_duration <= duration <= max_duration:
         return f"duration outside {min_duration:g} to {max_duration:g} s"
-    if not audio.is_file():
+    if audio is not None and not audio.is_file():
         return "missing audio"
     return None
 
 
-def _cut(row: dict[str, Any], identifier: str, audio: Path, duration: float, text: str) -> MonoCut:
+def as_cut(
+    row: dict[str, Any], identifier: str, audio: Path, duration: float, text: str
+) -> MonoCut:
+    """Return a row of a manifest as a cut: all of a recording, with its phones if it has them."""
     recording = Recording(
         id=identifier,
         sources=[AudioSource(type="file", channels=[0], source=str(audio))],

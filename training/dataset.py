@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from training.acoustics import Acoustics
 from training.augmentation import augment
 from training.batching import Draw
 from training.corpus import Rejections, phones_of
@@ -89,10 +90,12 @@ class SpeechDataset(Dataset[Example]):
         speech: Speech,
         cache: FeatureCache,
         mean: NDArray[np.float32],
+        acoustics: Acoustics,
         augmentation: AugmentationConfig | None = None,
         seed: int = 0,
     ) -> None:
         self.speech, self.cache, self.mean = speech, cache, mean
+        self.acoustics = acoustics
         self.augmentation, self.seed = augmentation, seed
 
     def __len__(self) -> int:
@@ -118,7 +121,8 @@ class SpeechDataset(Dataset[Example]):
         rate = float(of_batch.uniform(*self.augmentation.stretch))
         utterance = zlib.crc32(identifier.encode())
         generator = np.random.default_rng([self.seed, draw.epoch, utterance, draw.copy])
-        return augment(features, rate, self.augmentation, self.mean, generator), rate
+        augmented = augment(features, rate, self.augmentation, self.mean, self.acoustics, generator)
+        return augmented, rate
 
     def _targets(self, index: int, features: NDArray[np.float32], rate: float) -> Tensor:
         return torch.tensor(self.speech.tokens[index], dtype=torch.int64)

@@ -10,8 +10,10 @@ frames says that there are none any more.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,9 @@ from asr.errors import AsrError, CorpusError
 from asr.features import FRAME_SHIFT, SAMPLE_RATE, FeatureConfig, compute_features
 from training.corpus import Rejections
 from training.locking import exclusive
+from training.shards import DAMAGED, DamagedShard, audio_bytes, read_recordings
+
+UNDECODABLE = "audio that can't be decoded"
 
 
 @dataclass(frozen=True)
@@ -46,16 +51,30 @@ class Extent:
         return content.pop("id"), Extent(**content)
 
 
+@dataclass(frozen=True)
+class Computed:
+    """Features of an utterance, or why there are none."""
+
+    id: str
+    audio_bytes: int
+    frames: NDArray[np.float16] | str
+    reason: str = UNDECODABLE  # what such a fault is counted as
+    lasting: bool = False  # whether a fault is remembered, so that it isn't met at each start
+
+
 class FeatureCache:
     """Frames `(T, 80)` of each utterance, tail padding included, by utterance id.
 
     root: the folder that the folders of each kind of features are in. Several runs may share it.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, complete: bool = False) -> None:
+        """complete: another process has added all that can be, so that nothing is computed here."""
+        self.complete = complete
         self.folder = root / features_digest()
         self._bins = FeatureConfig().num_mel_bins
         self._extents: dict[str, Extent] = {}
+        self._useless: dict[str, int] = {}  # bytes of recordings that gave no features, by id
         self._total_frames = 0  # that the index speaks of, outdated ones included
         self._read_index()
         self._frames: NDArray[np.float16] | None = None
@@ -85,12 +104,22 @@ class FeatureCache:
 
     def add(self, cuts: Iterable[MonoCut], rejections: Rejections, processes: int) -> None:
         """Compute what is missing or outdated. Undecodable audio goes to `rejections`."""
-        audio = {cut.id: Path(cut.recording.sources[0].source) for cut in cuts}
-        if not self._missing(audio):
+        files: dict[str, Path] = {}
+        shards: dict[str, dict[str, int | None]] = {}
+        for cut in cuts:
+            audio = cut.recording.sources[0]
+            if audio.type == "shar":
+                shards.setdefault(audio.source, {})[cut.id] = audio_bytes(cut)
+            else:
+                files[cut.id] = Path(audio.source)
+        self.add_files(files, rejections, processes)
+        self._add_shards(shards, rejections, processes)
+
+    def add_files(self, audio: dict[str, Path], rejections: Rejections, processes: int) -> None:
+        """Do so for recordings by the ids that their features shall have."""
+        if self.complete or not self._missing(audio):
             return
-        with exclusive(self.folder / "lock"):
-            self._read_index()  # another run may have added some meanwhile
-            self._drop_unfinished()
+        with self._exclusively():
             self._compute(self._missing(audio), rejections, processes)
 
     def statistics(self, identifiers: list[str]) -> tuple[NDArray, NDArray]:
@@ -105,30 +134,83 @@ class FeatureCache:
         return mean, np.sqrt(np.maximum(squares / count - mean**2, 0))
 
     def _missing(self, audio: dict[str, Path]) -> dict[str, Path]:
-        def is_known(identifier: str, path: Path) -> bool:
-            extent = self._extents.get(identifier)
-            return extent is not None and extent.audio_bytes == path.stat().st_size
+        return {
+            key: path for key, path in audio.items() if not self._is_known(key, path.stat().st_size)
+        }
 
-        return {key: path for key, path in audio.items() if not is_known(key, path)}
+    def _is_known(self, identifier: str, size: int | None) -> bool:
+        extent = self._extents.get(identifier)
+        return extent is not None and size in (extent.audio_bytes, None)
+
+    def _is_useless(self, identifier: str, size: int | None) -> bool:
+        if size is None or identifier in self._extents:
+            return False
+        return self._useless.get(identifier) == size
 
     def _compute(self, missing: dict[str, Path], rejections: Rejections, processes: int) -> None:
+        with ProcessPoolExecutor(processes) as pool:
+            results = pool.map(_features_or_fault, missing.values(), chunksize=16)
+            sized = (
+                Computed(identifier, path.stat().st_size, result)
+                for (identifier, path), result in zip(missing.items(), results, strict=True)
+            )
+            self._append(sized, len(missing), rejections)
+
+    def _add_shards(
+        self, shards: dict[str, dict[str, int | None]], rejections: Rejections, processes: int
+    ) -> None:
+        """Do so for recordings in shards: by the tar file, the sizes of what is in it by id."""
+
+        def missing() -> dict[str, list[str]]:
+            wanted = {
+                tar: [
+                    key
+                    for key, size in sizes.items()
+                    if not self._is_known(key, size) and not self._is_useless(key, size)
+                ]
+                for tar, sizes in shards.items()
+            }
+            return {tar: identifiers for tar, identifiers in wanted.items() if identifiers}
+
+        for tar, sizes in shards.items():
+            for identifier, size in sizes.items():
+                if self._is_useless(identifier, size):
+                    rejections.add(UNDECODABLE, f"{identifier} ({tar}: as it was before)")
+        if self.complete or not missing():
+            return
+        with self._exclusively():
+            todo = missing()
+            pool = ProcessPoolExecutor(processes)
+            try:
+                jobs = [pool.submit(_shard_features, tar, keys) for tar, keys in todo.items()]
+                results = (computed for job in as_completed(jobs) for computed in job.result())
+                self._append(results, sum(map(len, todo.values())), rejections)
+            finally:
+                pool.shutdown(cancel_futures=True)  # one that can't be read stops them all
+
+    @contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        with exclusive(self.folder / "lock"):
+            self._read_index()  # another run may have added some meanwhile
+            self._drop_unfinished()
+            yield
+
+    def _append(self, results: Iterable["Computed"], total: int, rejections: Rejections) -> None:
         self._frames = None  # it maps the file as long as it was
         with (
             self._data_path.open("ab") as data,
             self._index_path.open("a", encoding="utf-8") as index,
-            ProcessPoolExecutor(processes) as pool,
         ):
-            results = pool.map(_features_or_fault, missing.values(), chunksize=16)
-            progress = track(results, "features", len(missing), console=Console(stderr=True))
-            for (identifier, path), result in zip(missing.items(), progress, strict=True):
-                if isinstance(result, str):
-                    rejections.add("audio that can't be decoded", f"{identifier} ({result})")
-                    if identifier not in self._extents:
+            for computed in track(results, "features", total, console=Console(stderr=True)):
+                identifier, frames = computed.id, computed.frames
+                if isinstance(frames, str):
+                    rejections.add(computed.reason, f"{identifier} ({frames})")
+                    if identifier not in self._extents and not computed.lasting:
                         continue
-                    result = np.empty((0, self._bins), np.float16)
-                data.write(result.tobytes())
+                    frames = np.empty((0, self._bins), np.float16)
+                data.write(frames.tobytes())
                 data.flush()
-                extent = Extent(path.stat().st_size, self._total_frames, len(result))
+                extent = Extent(computed.audio_bytes, self._total_frames, len(frames))
                 index.write(extent.to_line(identifier))
                 index.flush()
                 self._take(identifier, extent)
@@ -152,6 +234,8 @@ class FeatureCache:
         self._extents.pop(identifier, None)
         if extent.frames:
             self._extents[identifier] = extent
+        else:
+            self._useless[identifier] = extent.audio_bytes
         self._total_frames = max(self._total_frames, extent.start + extent.frames)
 
     def _drop_unfinished(self) -> None:
@@ -199,3 +283,30 @@ def _features_or_fault(audio: Path) -> NDArray[np.float16] | str:
         return utterance_features(audio).astype(np.float16)
     except AsrError as error:
         return str(error)
+
+
+def _shard_features(tar: str, identifiers: list[str]) -> list[Computed]:
+    """Compute features of these recordings of a shard: all at once, for it is read from the front.
+
+    Raises CorpusError if it can't be opened. What a damaged one lacks is among the results.
+    """
+    missing = dict.fromkeys(identifiers)  # in order
+    results = []
+    reason = "not in its shard"
+    try:
+        with tempfile.TemporaryDirectory(prefix="earshot-shard-") as folder:
+            for identifier, name, content in read_recordings(tar):
+                if identifier not in missing:
+                    continue
+                del missing[identifier]
+                # Under a name of our own, but with its suffix: a decoder may go by it.
+                path = Path(folder, "recording").with_suffix(Path(name).suffix)
+                path.write_bytes(content)
+                frames = _features_or_fault(path)
+                if isinstance(frames, str):
+                    frames = frames.replace(str(path), f"{tar}, {name}")
+                results.append(Computed(identifier, len(content), frames, lasting=True))
+    except DamagedShard as error:
+        reason = str(error)
+    fault = f"{tar}: {reason}"
+    return [*results, *(Computed(key, 0, fault, DAMAGED) for key in missing)]

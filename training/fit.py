@@ -11,6 +11,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 from torch.utils.data import DataLoader
@@ -19,7 +20,7 @@ from training.batching import BatchPlan, Draw, StepSampler
 from training.callbacks import Checkpointer, ExponentialAverage
 from training.checkpoint import averaged_weights, resumable_step
 from training.dataset import SpeechDataset, collate
-from training.processes import world_size
+from training.processes import spread_newest, world_size
 from training.progress import AudioProgressBar
 from training.recipe import Recipe
 from training.task import Task
@@ -54,6 +55,8 @@ def fit(
     total = task.clock.steps(task.schedule.hours)
     checkpoint = folder / "last.ckpt"
     settings = _fixed_settings(recipe, task)
+    for path in (checkpoint, folder / "journal.jsonl"):
+        spread_newest(path)
     first_step = resumable_step(checkpoint, settings)
     if first_step >= total:
         # Lightning would do nothing: not even put the averaged weights in place.
@@ -100,7 +103,7 @@ def _trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")),
-        strategy=DDPStrategy(gradient_as_bucket_view=True) if world_size() > 1 else "auto",
+        strategy=_data_parallel() if world_size() > 1 else "auto",
         precision=_lightning_precision(resolved_precision(recipe.precision)),
         max_steps=total,
         gradient_clip_val=schedule.gradient_clip,
@@ -114,6 +117,17 @@ def _trainer(
         logger=TensorBoardLogger(folder, name="tensorboard", version=""),
         callbacks=callbacks,
     )
+
+
+class _UnevenNodes(TorchElasticEnvironment):
+    """torchrun's world, whose nodes may have different numbers of processes."""
+
+    def validate_settings(self, num_devices: int, num_nodes: int) -> None:
+        pass  # Lightning's own check takes every node to be like this one
+
+
+def _data_parallel() -> DDPStrategy:
+    return DDPStrategy(cluster_environment=_UnevenNodes(), gradient_as_bucket_view=True)
 
 
 def _loader(dataset: SpeechDataset, batches: Any, workers: int) -> DataLoader:

@@ -13,12 +13,14 @@ from rich.console import Console
 
 from asr.errors import CorpusError
 from asr.whole_files import write_whole
+from training.acoustics import Acoustics
 from training.checkpoint import TrainedModel
 from training.corpus import Rejections, has_phones, phones_of, read_cuts
 from training.dataset import Speech, trainable
 from training.feature_cache import FeatureCache
 from training.pronunciation import Pronunciations, phone_ids
 from training.recipe import DataConfig, Recipe, SourceConfig
+from training.shards import read_shards
 from training.tokenizer import Tokenizer, train_tokenizer
 
 STATISTICS_UTTERANCES = 1000
@@ -35,6 +37,7 @@ class Prepared:
     cache: FeatureCache
     mean: NDArray[np.float32]  # (80,)
     std: NDArray[np.float32]  # (80,)
+    acoustics: Acoustics
     train: Speech
     phones: Speech
     phones_dev: Speech
@@ -42,17 +45,25 @@ class Prepared:
 
 
 def prepare(
-    recipe: Recipe, data: Path, work: Path, console: Console, initial: TrainedModel | None = None
+    recipe: Recipe,
+    data: Path,
+    work: Path,
+    console: Console,
+    initial: TrainedModel | None = None,
+    found: bool = False,
 ) -> Prepared:
     """Read the corpora of a recipe; what can't be used is counted and named on the console.
 
     A run that goes on from an `initial` model takes its word pieces and feature statistics.
+    found: another process has done this in the same work folder; its features are not tried again.
     """
     rejections = Rejections()
     folder = work / recipe.name
     processes = os.cpu_count() or 1
     train = _read_sources(recipe.data.train, recipe.data, data, rejections)
-    phones = _read_sources(recipe.data.phones, recipe.data, data, rejections)
+    phones = _with_phone_times(
+        _read_sources(recipe.data.phones, recipe.data, data, rejections), rejections
+    )
     dev = {
         config.name: read_cuts(data, config.manifests, config.split, rejections)
         for config in recipe.data.dev
@@ -64,9 +75,12 @@ def prepare(
         CutSet.from_cuts(phones_dev),
     ]
     _check_ids(everything)
-    cache = FeatureCache(work / "features")
+    cache = FeatureCache(work / "features", complete=found)
     for cuts in everything:
         cache.add(cuts, rejections, processes)
+    acoustics = Acoustics.load(
+        data, recipe.data.noise, recipe.data.rooms, cache, rejections, processes
+    )
     usable = {name: [cut for cut in cuts if cut.id in cache] for name, cuts in dev.items()}
     if initial:
         _adopt_tokenizer(initial.tokenizer, folder / "bpe.model")
@@ -84,6 +98,7 @@ def prepare(
         cache,
         mean,
         std,
+        acoustics,
         train=speech,
         phones=_speech(phones, tokenizer, None, cache, fastest, rejections),
         phones_dev=_validation_speech(phones_dev, tokenizer, cache),
@@ -97,8 +112,6 @@ def prepare(
     if recipe.pretrain:
         _check_usable("to pre-train on", prepared.phones, rejections)
         _check_usable("to validate pre-training on", prepared.phones_dev, rejections)
-        for cut in prepared.phones.cuts + prepared.phones_dev.cuts:
-            phones_of(cut)  # raises, before there is anything to lose
     for name, part in prepared.dev.items():
         _check_usable(f"in the dev set {name}", part, rejections)
     for line in rejections.lines():
@@ -131,20 +144,30 @@ def _check_usable(purpose: str, speech: Speech, rejections: Rejections) -> None:
 def _read_sources(
     sources: Iterable[SourceConfig], config: DataConfig, data: Path, rejections: Rejections
 ) -> list[tuple[CutSet, float]]:
-    return [
-        (
-            read_cuts(
-                data,
-                source.manifests,
-                source.split,
-                rejections,
-                config.min_duration,
-                config.max_duration,
-            ),
-            source.weight,
-        )
-        for source in sources
-    ]
+    durations = config.min_duration, config.max_duration
+    read = []
+    for source in sources:
+        if source.shar is not None:
+            cuts = read_shards(data, source.shar, source.split, rejections, *durations)
+        else:
+            assert source.manifests is not None
+            cuts = read_cuts(data, source.manifests, source.split, rejections, *durations)
+        read.append((cuts, source.weight))
+    return read
+
+
+def _with_phone_times(
+    sources: list[tuple[CutSet, float]], rejections: Rejections
+) -> list[tuple[CutSet, float]]:
+    """What can be pre-trained on: not every synthesiser tells when its phones end."""
+    kept = []
+    for cuts, weight in sources:
+        timed = [cut for cut in cuts if has_phones(cut)]
+        for cut in cuts:
+            if not has_phones(cut):
+                rejections.add("pre-training only: no phone times", cut.id)
+        kept.append((CutSet.from_cuts(timed), weight))
+    return kept
 
 
 def _speech(
@@ -199,7 +222,10 @@ def _held_out_phones(
     faults = []
     for source in recipe.data.phones:
         try:
-            dev = _read_sources([replace(source, split="dev")], recipe.data, data, rejections)
+            dev = _with_phone_times(
+                _read_sources([replace(source, split="dev")], recipe.data, data, rejections),
+                rejections,
+            )
         except CorpusError as error:
             faults.append(str(error))
             continue

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from training.locking import exclusive
-from training.synthesis import PHONES, SILENCE, FliteRefusal, pronounce
+from training.synthesis import PHONES, SILENCE, SynthesizerRefusal, pronounce
 
 _IDS = {phone: number for number, phone in enumerate(PHONES)}
 
@@ -68,7 +68,7 @@ class Pronunciations:
 def _pronounce_or_nothing(text: str) -> list[str]:
     try:
         return pronounce(text)
-    except FliteRefusal:
+    except SynthesizerRefusal:
         pronounce("yes")  # raises if it is flite that fails, and not only on this text
         return []
 

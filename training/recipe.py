@@ -22,13 +22,16 @@ _EXPONENT = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+")
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """One source of training speech."""
+    """One source of training speech: manifests, or shards."""
 
-    manifests: str  # glob of JSONL manifests, relative to the data folder
+    manifests: str | None = None  # glob of JSONL manifests, relative to the data folder
     split: str = "train"  # rows of this split are used
     weight: float = 1.0  # how often an epoch holds each utterance; 0.5: a random half of them
+    shar: str | None = None  # URL of lhotse Shar shards, or their folder in the data folder
 
     def __post_init__(self) -> None:
+        if (self.manifests is None) == (self.shar is None):
+            raise ValueError("expected either manifests or shar")
         _require_positive(self, "weight")
 
 
@@ -52,6 +55,8 @@ class DataConfig:
     train: tuple[SourceConfig, ...]
     dev: tuple[DevSetConfig, ...]
     phones: tuple[SourceConfig, ...] = ()  # synthetic speech with phone times, for pre-training
+    noise: str | None = None  # glob of recordings of noise, relative to the data folder
+    rooms: str | None = None  # glob of impulse responses of rooms
     max_duration: float = 30.0  # s; longer utterances are skipped and counted
     min_duration: float = 0.2  # s
 
@@ -73,27 +78,45 @@ class AugmentationConfig:
     gain_db: tuple[float, float] = (-12.0, 6.0)
     noise_probability: float = 0.3  # of a stationary coloured noise floor
     noise_snr_db: tuple[float, float] = (5.0, 30.0)
+    recorded_noise_probability: float = 0.0  # of a noise from data.noise
+    recorded_noise_snr_db: tuple[float, float] = (0.0, 30.0)
+    enclosing_noise_probability: float = 0.0  # of one before and after the speech, not under it
+    enclosing_noise_snr_db: tuple[float, float] = (-6.0, 25.0)
+    room_probability: float = 0.0  # of a room: one of data.rooms, or a simulated one
+    narrow_probability: float = 0.0  # of a telephone, a codec, a cheap microphone
+    silence_cut_probability: float = 0.0  # of shorter pauses
     frequency_masks: int = 2
     frequency_mask_bins: int = 16  # widest mask
     time_masks_per_10s: float = 3.0
     time_mask_frames: int = 30  # widest mask, of 10 ms frames
 
     def __post_init__(self) -> None:
-        for name in ("stretch", "mel_warp", "gain_db", "noise_snr_db"):
+        for name in (
+            *("stretch", "mel_warp", "gain_db", "noise_snr_db"),
+            *("recorded_noise_snr_db", "enclosing_noise_snr_db"),
+        ):
             low, high = getattr(self, name)
             if not low <= high:
                 raise ValueError(f"{name} is from {low} to {high}; expected the lower one first")
         for name in ("stretch", "mel_warp"):
             if not getattr(self, name)[0] > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected factors above 0")
-        _require_probability(self, "noise_probability")
+        for field_ in dataclasses.fields(self):
+            if field_.name.endswith("_probability"):
+                _require_probability(self, field_.name)
         for name in ("frequency_masks", "time_masks_per_10s", "time_mask_frames"):
             _require_range(self, name, 0)
         _require_range(self, "frequency_mask_bins", 0, FeatureConfig().num_mel_bins)
 
-    def without_masks(self) -> "AugmentationConfig":
-        """For targets with a time of their own: nobody can tell a phone that is masked."""
-        return dataclasses.replace(self, frequency_masks=0, time_masks_per_10s=0.0)
+    def for_frame_targets(self) -> "AugmentationConfig":
+        """Nobody can tell a phone that is masked, and cut or added time moves those behind it."""
+        return dataclasses.replace(
+            self,
+            frequency_masks=0,
+            time_masks_per_10s=0.0,
+            silence_cut_probability=0.0,
+            enclosing_noise_probability=0.0,
+        )
 
 
 @dataclass(frozen=True)
@@ -166,6 +189,7 @@ class Recipe:
     seed: int = 1
     precision: str = "auto"  # 32, bf16, or auto: bf16 where the processor has it
     quantize: str | None = None  # int8 or int4: learn to be exported so; None: don't
+    initial_share: float = 0.0  # of the weights that the run began with (--from) in the final ones
     processes: int = 1  # on a CPU; each takes one thread
     data_workers: int = 0  # processes that load batches, for each training process
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
@@ -183,8 +207,12 @@ class Recipe:
             )
         if Path(self.name).name != self.name:
             raise ValueError(f"name is {self.name!r}; expected the name of one folder")
+        for name in ("recorded_noise_probability", "enclosing_noise_probability"):
+            if getattr(self.augmentation, name) and not self.data.noise:
+                raise ValueError(f"{name} needs data.noise: recordings of noise")
         if self.pretrain and not self.data.phones:
             raise ValueError("pretrain needs data.phones: synthetic speech with phone times")
+        _require_probability(self, "initial_share")
         _require_positive(self, "vocab_size", "processes")
 
 
@@ -203,6 +231,20 @@ def _require_range(config: Any, name: str, low: float, high: float | None = None
 
 def _require_probability(config: Any, name: str) -> None:
     _require_range(config, name, 0, 1)
+
+
+def resized(recipe: Recipe, size: str | None) -> Recipe:
+    """Return a recipe for another size, whose run has a folder of its own: NAME-SIZE.
+
+    Without a size, or with its own, it stays what it is. Raises RecipeError for a size that there
+    isn't.
+    """
+    if size in (None, recipe.size):
+        return recipe
+    try:
+        return dataclasses.replace(recipe, size=size, name=f"{recipe.name}-{size}")
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -1,6 +1,7 @@
 """Runs a recipe: prepare, pre-train on phones, train the transducer; each resumes where it was."""
 
 import functools
+import hashlib
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import lightning
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from asr.errors import RecipeError
 from asr.whole_files import write_whole
@@ -21,7 +23,7 @@ from training.fit import fit, resolved_precision
 from training.model import Transducer, sized
 from training.phone_task import PhoneTask
 from training.preparation import Prepared, prepare
-from training.processes import first_alone, is_first, world_size
+from training.processes import agree, is_first, one_per_file_system, spread_newest, world_size
 from training.recipe import Recipe, ScheduleConfig
 from training.task import StepClock
 from training.transducer_task import TransducerTask
@@ -44,11 +46,18 @@ def run_recipe(
     if initial:
         # What pre-training is for, a trained model has.
         recipe = replace(recipe, pretrain=None)
-    trained = _load_initial(recipe, initial) if initial else None
-    prepared = first_alone(
-        make=lambda: prepare(recipe, data, work, console, trained),
-        find=lambda: prepare(recipe, data, work, Console(quiet=True), trained),
+    elif recipe.initial_share:
+        raise RecipeError("initial_share is for a trained model: give its folder with --from")
+
+    def ready(found: bool) -> tuple[TrainedModel | None, Prepared]:
+        trained = _load_initial(recipe, initial) if initial else None
+        say = Console(quiet=True) if found else console
+        return trained, prepare(recipe, data, work, say, trained, found)
+
+    trained, prepared = one_per_file_system(
+        make=lambda: ready(found=False), find=lambda: ready(found=True), folder=work
     )
+    agree(_facts(recipe, prepared))
     folder = work / recipe.name
     model = trained.model.train() if trained else _new_model(recipe, prepared)
     if recipe.quantize:
@@ -72,6 +81,19 @@ def _load_initial(recipe: Recipe, folder: Path) -> TrainedModel:
             f"vocab_size {recipe.vocab_size} of the recipe make {expected}"
         )
     return trained
+
+
+def _facts(recipe: Recipe, prepared: Prepared) -> dict[str, str]:
+    """What the processes of a run must have alike: batches are drawn from it, unseen by others."""
+    speech = hashlib.sha256()
+    for part in (prepared.train, prepared.phones, prepared.phones_dev, *prepared.dev.values()):
+        for cut, tokens, phones in zip(part.cuts, part.tokens, part.phones, strict=True):
+            speech.update(repr((cut.id, cut.duration, tokens, phones)).encode())
+    return {
+        "recipe": hashlib.sha256(repr(recipe).encode()).hexdigest()[:12],
+        "speech": f"{len(prepared.train.cuts)} utterances, {speech.hexdigest()[:12]}",
+        "device": "GPU" if torch.cuda.is_available() else "CPU",
+    }
 
 
 def _new_model(recipe: Recipe, prepared: Prepared) -> Transducer:
@@ -107,6 +129,7 @@ def _load_pretrained_encoder(
     console: Console,
 ) -> None:
     finished = folder / "pretrain" / "encoder.pt"
+    spread_newest(finished)
     if not finished.exists():
         console.print(f"pre-training on {prepared.phones.hours:.1f} h of synthetic speech")
         plan = _plan(prepared.phones, recipe, schedule)
@@ -114,9 +137,13 @@ def _load_pretrained_encoder(
         lower = _lower_blocks(model)
         task = PhoneTask(lower, schedule, recipe.streaming, clock, recipe.seed)
         dataset = functools.partial(
-            PhoneDataset, cache=prepared.cache, mean=prepared.mean, seed=recipe.seed
+            PhoneDataset,
+            cache=prepared.cache,
+            mean=prepared.mean,
+            acoustics=prepared.acoustics,
+            seed=recipe.seed,
         )
-        train = dataset(prepared.phones, augmentation=recipe.augmentation.without_masks())
+        train = dataset(prepared.phones, augmentation=recipe.augmentation.for_frame_targets())
         dev = [dataset(prepared.phones_dev)]
         journal = Journal(finished.parent / "journal.jsonl")
         callbacks = [journal, FrameAccuracyValidation(journal)]
@@ -164,7 +191,11 @@ def _train(
         recipe.seed,
     )
     dataset = functools.partial(
-        SpeechDataset, cache=prepared.cache, mean=prepared.mean, seed=recipe.seed
+        SpeechDataset,
+        cache=prepared.cache,
+        mean=prepared.mean,
+        acoustics=prepared.acoustics,
+        seed=recipe.seed,
     )
     speech = prepared.train
     train = dataset(speech, augmentation=recipe.augmentation)
@@ -175,7 +206,9 @@ def _train(
     }
     journal = Journal(folder / "journal.jsonl")
     validation = WordErrorValidation(references, folder, journal, heard_before)
+    initial = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     fit(task, plan, train, dev, recipe, folder, [journal, validation], console)
+    _mix_in(model, initial, recipe.initial_share)
     if is_first():
         dev_sets = dict(zip(prepared.dev, dev, strict=True))
         calibration = calibrate_blank(model, prepared.tokenizer, dev_sets, recipe.streaming)
@@ -184,6 +217,17 @@ def _train(
             f"{calibration.mean(0.0):.1%} -> {calibration.mean(calibration.shift):.1%}"
         )
     return clock.hours(clock.steps(recipe.train.hours))
+
+
+@torch.no_grad()
+def _mix_in(model: Transducer, initial: dict[str, Tensor], share: float) -> None:
+    """Move the weights back, by `share` of the way, to those that training began with.
+
+    What a short training for few voices made the model forget comes back sooner than what it
+    learned there goes (arXiv 2210.15282).
+    """
+    for name, weight in model.named_parameters():
+        weight.lerp_(initial[name].to(weight.device), share)
 
 
 def _plan(speech: Speech, recipe: Recipe, schedule: ScheduleConfig) -> BatchPlan:

@@ -25,7 +25,7 @@ _DASH = re.compile(r"[\s,]*(?:--+|\s-\s)[\s,]*")
 _PLAIN_SENTENCE = re.compile(r"[A-Z][A-Za-z',;:!? -]*[.!?]+")
 _QUOTE_LIKE_APOSTROPHE = re.compile(r"(?<![A-Za-z])'|'(?![A-Za-z])")
 _CAPITALS = re.compile(r"\b(?:[A-Z]{2,}|[B-HJ-NP-Z])\b")  # headings, Roman numerals, initials
-_WORD_WITHOUT_VOWEL = re.compile(r"\b[b-df-hj-np-tv-xz]{2,}\b", re.IGNORECASE)  # flite spells them
+WORD_WITHOUT_VOWEL = re.compile(r"\b[b-df-hj-np-tv-xz]{2,}\b", re.IGNORECASE)  # flite spells them
 MIN_WORDS, MAX_WORDS = 3, 25
 
 
@@ -36,7 +36,7 @@ def sentences(text_path: Path, seed: int) -> Iterator[str]:
     digit, abbreviation, initial or word in capitals: what flite says and what `asr.text.normalize`
     writes are then the same words. Raises CorpusError if the text can't be read.
     """
-    paragraphs = _read_paragraphs(text_path)
+    paragraphs = read_paragraphs(text_path)
     seen: set[str] = set()
     for line in np.random.default_rng(seed).permutation(len(paragraphs)):
         for candidate in _SENTENCE_BREAK.split(paragraphs[line].translate(_PUNCTUATION)):
@@ -49,7 +49,7 @@ def sentences(text_path: Path, seed: int) -> Iterator[str]:
                 yield sentence
 
 
-def _read_paragraphs(text_path: Path) -> list[str]:
+def read_paragraphs(text_path: Path) -> list[str]:
     opener = lzma.open if text_path.suffix == ".xz" else open
     try:
         with opener(text_path, "rt", encoding="utf-8") as file:
@@ -69,7 +69,7 @@ def _plain_sentence(candidate: str) -> str | None:
         _PLAIN_SENTENCE.fullmatch(sentence) is None
         or _QUOTE_LIKE_APOSTROPHE.search(sentence)
         or _CAPITALS.search(sentence)
-        or _WORD_WITHOUT_VOWEL.search(sentence)
+        or WORD_WITHOUT_VOWEL.search(sentence)
     ):
         return None
     return sentence

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from asr.text import normalize
+from asr.text import normalize, unspoken_letters
 
 SPOKEN = re.compile(r"([a-z]+('[a-z]+)*( (?!$)|$))*")
 
@@ -154,6 +154,17 @@ def test_what_is_already_spoken_keeps_its_word_count(words: list[str]) -> None:
 def test_long_input_does_not_hang(hostile: str) -> None:
     """A pattern that backtracks would take hours here; int() would refuse so many digits."""
     assert SPOKEN.fullmatch(normalize(hostile))
+
+
+@pytest.mark.parametrize(
+    ("written", "letters"),
+    [
+        *(("Café Æsop's 2½ ﬁne №5 – “yes” …", ""), ("plain words", ""), ("100 € ☺", "")),
+        *(("I said жук", "жук"), ("πr²", "π"), ("中 and 文", "中文"), ("٣ times", "٣"), ("ə", "ə")),
+    ],
+)
+def test_letters_that_no_word_can_hold_are_told(written: str, letters: str) -> None:
+    assert unspoken_letters(written) == letters
 
 
 def test_imports_nothing_heavy() -> None:

@@ -1,11 +1,14 @@
 """Augmentation must do what it says, and the same each time it is asked with the same seed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from asr.features import compute_features
 from tests.training.conftest import speak
-from training.augmentation import add_noise_floor, augment, mask, mel_warp, stretch
+from training.acoustics import Acoustics
+from training.augmentation import SHORTEST_PAUSE, augment, cut_silence, mask, mel_warp, stretch
 from training.recipe import AugmentationConfig
 
 MEAN = np.zeros(80, np.float32)
@@ -17,6 +20,7 @@ NOTHING = AugmentationConfig(
     frequency_masks=0,
     time_masks_per_10s=0,
 )
+NOISE = Acoustics(("hum",), {"hum": np.zeros((50, 80), np.float32)})
 
 
 def frames() -> np.ndarray:
@@ -25,7 +29,7 @@ def frames() -> np.ndarray:
 
 def test_the_same_seed_gives_the_same_frames() -> None:
     first, second, other = (
-        augment(frames(), 1.1, AugmentationConfig(), MEAN, np.random.default_rng(seed))
+        augment(frames(), 1.1, AugmentationConfig(), MEAN, Acoustics(), np.random.default_rng(seed))
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, second)
@@ -34,7 +38,7 @@ def test_the_same_seed_gives_the_same_frames() -> None:
 
 
 def test_no_augmentation_leaves_the_frames_alone() -> None:
-    same = augment(frames(), 1.0, NOTHING, MEAN, np.random.default_rng(0))
+    same = augment(frames(), 1.0, NOTHING, MEAN, Acoustics(), np.random.default_rng(0))
     np.testing.assert_allclose(same, frames(), atol=1e-4)
 
 
@@ -58,14 +62,43 @@ def test_mel_warp_moves_a_tone_as_a_change_of_its_frequency_would() -> None:
     np.testing.assert_allclose(mel_warp(tone, 1.0), tone, atol=1e-4)
 
 
-def test_noise_fills_the_silence_at_the_asked_level() -> None:
-    clean = frames()
-    noisy = add_noise_floor(clean, 20.0, np.random.default_rng(0))
-    assert (noisy >= clean - 1e-5).all()
-    quiet = clean.mean(axis=1) < np.quantile(clean.mean(axis=1), 0.2)
-    loud = np.quantile(clean[:, ::4], 0.9)
-    level_db = (noisy[quiet].mean() - loud) * 10 / np.log(10)
-    assert -32 < level_db < -8
+def test_shorter_pauses_leave_the_speech() -> None:
+    """Only quiet frames are cut, and never all of a pause: the words must stay apart."""
+    speech, silence = frames(), np.full((200, 80), -15.0, np.float32)
+    said = np.concatenate([silence, speech, silence])
+    shortened = [cut_silence(said, np.random.default_rng(seed)) for seed in range(20)]
+    lengths = [len(each) for each in shortened]
+    assert min(lengths) >= len(speech) + 2 * SHORTEST_PAUSE - 40
+    assert min(lengths) < len(said) - 150
+    loud = speech[speech.mean(axis=1) > speech.mean()]
+    for each in shortened:
+        kept = each[each.mean(axis=1) > speech.mean()]
+        np.testing.assert_array_equal(kept, loud)
+
+
+def test_frame_targets_stay_where_they_are() -> None:
+    config = AugmentationConfig(
+        silence_cut_probability=1, time_masks_per_10s=9, enclosing_noise_probability=1
+    ).for_frame_targets()
+    silent = np.concatenate([frames(), np.full((200, 80), -15.0, np.float32)])
+    same = augment(silent, 1.0, config, MEAN, NOISE, np.random.default_rng(0))
+    assert len(same) == len(silent)
+    assert not (same == MEAN).all(axis=0).any()
+
+
+def is_changed(augmented: np.ndarray) -> bool:
+    same_length = len(augmented) == len(frames())
+    return not (same_length and np.allclose(augmented, frames(), atol=1e-3))
+
+
+def test_surroundings_are_drawn_as_often_as_asked() -> None:
+    for name in ("recorded_noise", "enclosing_noise", "room", "narrow"):
+        config = replace(NOTHING, **{f"{name}_probability": 0.5})
+        changed = sum(
+            is_changed(augment(frames(), 1.0, config, MEAN, NOISE, np.random.default_rng(seed)))
+            for seed in range(40)
+        )
+        assert 10 <= changed <= 30, name
 
 
 def test_masks_hide_no_more_than_asked() -> None:

@@ -8,6 +8,7 @@ import torch
 
 from tests.training.conftest import sentences, write_corpus
 from training import blank_bias
+from training.acoustics import Acoustics
 from training.blank_bias import calibrate_blank
 from training.corpus import Rejections, read_cuts
 from training.dataset import Speech, SpeechDataset
@@ -24,7 +25,7 @@ def dev(tmp_path: Path) -> SpeechDataset:
     cache = FeatureCache(tmp_path / "cache")
     cache.add(cuts, Rejections(), processes=1)
     speech = Speech(cuts, [[1]] * 10, [[]] * 10, [1.0] * 10)
-    return SpeechDataset(speech, cache, np.zeros(80, np.float32))
+    return SpeechDataset(speech, cache, np.zeros(80, np.float32), Acoustics())
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ def test_bad_rows_are_counted_by_reason_and_named(tmp_path: Path) -> None:
         manifest,
         {"id": "no-audio", **good, "audio": "absent.flac"},
         {"id": "no-text", **good, "text": "..."},
+        {"id": "foreign", **good, "text": "red жук"},
         {"id": "endless", **good, "duration": 1e6},
         {"id": "negative", **good, "duration": -1},
         {"id": "no-key", "audio": "train-0.flac"},
@@ -60,11 +61,12 @@ def test_bad_rows_are_counted_by_reason_and_named(tmp_path: Path) -> None:
     cuts = read_cuts(tmp_path, "a/*.jsonl", "train", rejections)
     assert [cut.id for cut in cuts] == ["train-0"]
     report = "\n".join(rejections.lines())
-    assert sum(rejections.counts.values()) == 8, "another split or an empty line is no fault"
+    assert sum(rejections.counts.values()) == 9, "another split or an empty line is no fault"
     assert "skipped 1 (missing audio), such as no-audio" in report
     assert "skipped 1 (empty text), such as no-text" in report
+    assert "skipped 1 (text with letters that are not English), such as foreign" in report
     assert "skipped 2 (duration outside 0.2 to 30 s), such as endless, negative" in report
-    assert "a/manifest.jsonl:6" in report, "a row without id is named by its line"
+    assert "a/manifest.jsonl:7" in report, "a row without id is named by its line"
 
 
 def test_a_text_may_hold_a_separator_of_lines(tmp_path: Path) -> None:

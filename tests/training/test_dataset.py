@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import write_corpus
+from training.acoustics import Acoustics
 from training.batching import Draw
 from training.corpus import Rejections, read_cuts
 from training.dataset import Speech, SpeechDataset
@@ -21,7 +22,9 @@ def dataset(tmp_path: Path) -> SpeechDataset:
     cuts = list(read_cuts(tmp_path, "a/*.jsonl", "train", Rejections()))
     cache = FeatureCache(tmp_path / "cache")
     cache.add(cuts, Rejections(), processes=1)
-    return SpeechDataset(Speech(cuts, [[1]], [[]], [2.0]), cache, MEAN, AugmentationConfig(), 5)
+    return SpeechDataset(
+        Speech(cuts, [[1]], [[]], [2.0]), cache, MEAN, Acoustics(), AugmentationConfig(), 5
+    )
 
 
 def test_two_copies_in_an_epoch_are_augmented_differently(dataset: SpeechDataset) -> None:

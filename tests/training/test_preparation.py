@@ -1,15 +1,18 @@
 """What can't be trained on stops a run before it begins, with the reason."""
 
+import dataclasses
 import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 import training.pronunciation
 from asr.errors import CorpusError
 from tests.training.conftest import write_corpus
+from training.corpus import Rejections
 from training.dataset import Speech
 from training.preparation import Prepared, prepare
 from training.recipe import (
@@ -20,7 +23,8 @@ from training.recipe import (
     ScheduleConfig,
     SourceConfig,
 )
-from training.synthesis import FliteRefusal
+from training.shards import write_shards
+from training.synthesis import SynthesizerRefusal
 
 
 def recipe(**changes: object) -> Recipe:
@@ -62,20 +66,28 @@ def test_two_recordings_of_one_id_are_refused(tmp_path: Path) -> None:
         prepare(recipe(), tmp_path, tmp_path / "work", Console(quiet=True))
 
 
+def drop_phones(folder: Path, rows: int) -> None:
+    """Take the times of phones from the first rows of a manifest."""
+    manifest = folder / "manifest.jsonl"
+    content = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for row in content[:rows]:
+        row.pop("phones")
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in content))
+
+
+def test_rows_without_phone_times_are_not_pre_trained_on(tmp_path: Path) -> None:
+    write_corpora(tmp_path)
+    drop_phones(tmp_path / "train", 1)
+    prepared, said = prepared_with_phones(tmp_path)
+    assert ids(prepared.train) - ids(prepared.phones) == {"train-0"}
+    assert "skipped 1 (pre-training only: no phone times), such as train-0" in said
+
+
 def test_pre_training_without_phone_times_is_refused(tmp_path: Path) -> None:
     write_corpora(tmp_path)
-    manifest = tmp_path / "train" / "manifest.jsonl"
-    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
-    rows[1].pop("phones")
-    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = DataConfig(
-        train=(SourceConfig("train/*.jsonl"),),
-        dev=(DevSetConfig("held", "dev/*.jsonl"),),
-        phones=(SourceConfig("train/*.jsonl"),),
-    )
-    settings = recipe(data=data, pretrain=ScheduleConfig(hours=1))
-    with pytest.raises(CorpusError, match="train-1: no phone times"):
-        prepare(settings, tmp_path, tmp_path / "work", Console(quiet=True))
+    drop_phones(tmp_path / "train", 1000)
+    with pytest.raises(CorpusError, match=r"to pre-train on.*no phone times"):
+        prepared_with_phones(tmp_path)
 
 
 def prepared_with_phones(root: Path) -> tuple[Prepared, str]:
@@ -136,7 +148,7 @@ def test_texts_that_flite_can_not_say_are_counted(
 
     def pronounce(text: str) -> list[str]:
         if text == "red green":
-            raise FliteRefusal("flite failed with status 1")
+            raise SynthesizerRefusal("flite failed with status 1")
         return ["pau", "b", "pau"]
 
     monkeypatch.setattr(training.pronunciation, "pronounce", pronounce)
@@ -146,3 +158,14 @@ def test_texts_that_flite_can_not_say_are_counted(
     assert sorted(map(len, prepared.train.phones)) == [0, 1]
     assert isinstance(console.file, io.StringIO)
     assert "skipped 1 (phones only: flite can't say it), such as train-0" in console.file.getvalue()
+
+
+def test_shards_train_as_manifests_do(tmp_path: Path) -> None:
+    write_corpora(tmp_path)
+    write_shards([tmp_path / "train" / "manifest.jsonl"], tmp_path / "shards", 1, Rejections())
+    by_manifests = prepare(recipe(), tmp_path, tmp_path / "a", Console(quiet=True))
+    data = dataclasses.replace(recipe().data, train=(SourceConfig(shar="shards", weight=2.0),))
+    by_shards = prepare(recipe(data=data), tmp_path, tmp_path / "b", Console(quiet=True))
+    assert by_shards.train.tokens == by_manifests.train.tokens
+    assert by_shards.train.weights == [2.0, 2.0]
+    np.testing.assert_array_equal(by_shards.mean, by_manifests.mean)

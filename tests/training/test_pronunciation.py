@@ -8,7 +8,7 @@ import pytest
 import training.pronunciation
 from asr.errors import CorpusError
 from training.pronunciation import Pronunciations, phone_ids
-from training.synthesis import PHONES, FliteRefusal
+from training.synthesis import PHONES, SynthesizerRefusal
 
 SPOKEN = {"red": ["pau", "r", "eh", "d", "pau"], "blue": ["pau", "b", "l", "uw", "pau"]}
 
@@ -55,7 +55,7 @@ def test_a_text_that_flite_refuses_has_no_phones(
 ) -> None:
     def pronounce(text: str) -> list[str]:
         if text == "unspeakable":
-            raise FliteRefusal("flite failed with status 1")
+            raise SynthesizerRefusal("flite failed with status 1")
         return SPOKEN.get(text, ["y", "eh", "s"])
 
     monkeypatch.setattr(training.pronunciation, "pronounce", pronounce)
@@ -73,7 +73,7 @@ def test_a_flite_that_says_nothing_is_an_error(
     """Or every text would be kept as one without phones."""
 
     def pronounce(text: str) -> list[str]:
-        raise FliteRefusal("flite failed with status 127: no libflite.so")
+        raise SynthesizerRefusal("flite failed with status 127: no libflite.so")
 
     monkeypatch.setattr(training.pronunciation, "pronounce", pronounce)
     with pytest.raises(CorpusError, match="libflite"):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from asr.errors import RecipeError
-from training.recipe import load_recipe
+from training.recipe import load_recipe, resized
 
 MINIMAL = """
 name: test
@@ -58,6 +58,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
         ("loss: {band: 1}", "loss: band is 1; expected 2 or more"),
         ("streaming: {chunk_frames: []}", r"chunk_frames is \[\]; expected one or more"),
         ("streaming: {left_frames: [0]}", r"left_frames is \[0\]; expected one or more"),
+        ("initial_share: 1.5", "initial_share is 1.5; expected 0 to 1"),
         ("streaming: {full_probability: 1.5}", "full_probability is 1.5; expected 0 to 1"),
         ("pretrain: {hours: 1}", "pretrain needs data.phones"),
         ("pretrain: {hours: 1, average_decay: 1}", "average_decay is 1.0; expected 0 to 1"),
@@ -71,6 +72,8 @@ def test_what_is_wrong_is_named(tmp_path: Path, addition: str, message: str) -> 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        ('manifests: "a/*.jsonl", w', "w", r"data.train\[0\]: expected either manifests or shar"),
+        ("weight: 2", "shar: b", r"data.train\[0\]: expected either manifests or shar"),
         ("weight: 2", "weight: 0", r"data.train\[0\]: weight is 0.0; expected more than 0"),
         ("name: test", "name: ../test", "name is '../test'; expected the name of one folder"),
         ("dev: [", "dev: [{name: a, manifests: b}, ", "dev has sets named a, a"),
@@ -81,6 +84,15 @@ def test_what_can_not_be_trained_is_named(tmp_path: Path, old: str, new: str, me
     assert old in MINIMAL
     with pytest.raises(RecipeError, match=message):
         load_recipe(write(tmp_path, MINIMAL.replace(old, new)))
+
+
+def test_another_size_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, MINIMAL))
+    assert resized(recipe, None) == resized(recipe, "s") == recipe
+    large = resized(recipe, "l")
+    assert (large.size, large.name) == ("l", "test-l")
+    with pytest.raises(RecipeError, match="size is 'xl'; expected one of xs, s, m, l"):
+        resized(recipe, "xl")
 
 
 def test_a_number_may_have_an_exponent_and_no_point(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from asr.errors import RecipeError
 from training.checkpoint import load_model
 from training.model.config import SIZES
 from training.recipe import (
@@ -23,6 +24,7 @@ from training.recipe import (
     Recipe,
     ScheduleConfig,
     SourceConfig,
+    resized,
 )
 from training.run import run_recipe
 
@@ -85,6 +87,37 @@ def test_quantization_aware_training_leaves_a_model_like_any_other(
     norm = model.encoder.blocks[0].feedforward_in.norm
     assert norm.weight.eq(1).all() and norm.bias.eq(0).all()
     assert journal(tmp_path / "tiny"), "it was trained"
+
+
+def test_a_run_from_a_model_keeps_a_share_of_its_weights(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SIZES, "xs", TINY)
+
+    def weights(folder: Path) -> dict[str, torch.Tensor]:
+        return dict(load_model(folder)[0].named_parameters())
+
+    def tune(share: float) -> dict[str, torch.Tensor]:
+        settings = replace(recipe(3), name=f"share-{share}", initial_share=share)
+        return weights(run_recipe(settings, tones, tmp_path, Console(quiet=True), first))
+
+    with pytest.raises(RecipeError, match="give its folder with --from"):
+        run_recipe(replace(recipe(3), initial_share=0.5), tones, tmp_path, Console(quiet=True))
+    first = run_recipe(recipe(3), tones, tmp_path, Console(quiet=True))
+    initial, tuned, half = weights(first), tune(0.0), tune(0.5)
+    for name, weight in initial.items():
+        if name == "joiner.blank.bias":
+            continue  # calibrated at the end
+        middle = (weight + tuned[name]) / 2
+        torch.testing.assert_close(half[name], middle, rtol=1e-3, atol=1e-3)  # of float16
+    moved = [(tuned[name] - weight).abs().max() for name, weight in initial.items()]
+    assert max(moved) > 1e-2, "training went somewhere"
+
+
+def test_a_model_of_another_size_is_refused(tones: Path, tmp_path: Path) -> None:
+    settings = resized(recipe(3), "s")
+    with pytest.raises(RecipeError, match=r"has the dimensions .*; size 's' and vocab_size 20"):
+        run_recipe(settings, tones, tmp_path, Console(quiet=True), Path("data/model"))
 
 
 KILLED_RUN = """

@@ -22,7 +22,7 @@ class ModelConfig:
     context_size: int = 2  # tokens that the stateless predictor sees
     num_mel_bins: int = 80
     phone_layers: int = 8  # blocks below the phone head, which only training uses
-    num_phones: int = 41  # those of training/synthesis.py; the first, silence, is CTC's blank
+    num_phones: int = 41  # those of training.synthesis; the first, silence, is CTC's blank
 
     def __post_init__(self) -> None:
         if self.dim % HEAD_DIM:

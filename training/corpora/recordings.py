@@ -1,0 +1,133 @@
+"""A folder of recordings with their texts: beside each a .txt file, or all in one table."""
+
+import csv
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from asr.errors import CorpusError
+from asr.evaluation.corpora.manifest import Row, Utterance
+from asr.text import normalize
+from training.corpora.manifest import WrittenManifest, usable, write_manifest
+from training.corpus import Rejections
+
+AUDIO = frozenset(
+    {".wav", ".flac", ".ogg", ".opus", ".mp3"}
+    # These are not to be passed over: where one can't be decoded, that is said.
+    | {".aac", ".aif", ".aiff", ".amr", ".caf", ".m4a", ".mp4", ".webm", ".wma"}
+)
+"""Suffixes of what is taken for a recording."""
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+def prepare_recordings(
+    folder: Path, console: Console, dev_share: float = 0.1, table: Path | None = None
+) -> WrittenManifest:
+    """Write FOLDER/manifest.jsonl of the recordings in `folder` and in the folders in it.
+
+    table: a CSV or TSV file with the columns audio (relative to `folder`), text and, if wanted,
+    speaker; without it each recording has its text in a .txt file of the same name. dev_share: how
+    many of 100 sentences, divided by 100, are kept from training to measure on. The choice goes by
+    the sentence: one that was recorded twice is on one side, and the same recordings are divided in
+    the same way each time.
+
+    Raises CorpusError if there are fewer than two sentences, or the table can't be read.
+    """
+    if not folder.is_dir():
+        raise CorpusError(f"{folder}: no such folder; expected one with recordings")
+    rows = _table_rows(folder, table) if table else _paired_rows(folder)
+    skipped = Rejections()
+    divided = _divide(list(usable(rows, skipped)), dev_share)
+    if len({utterance.split for utterance in divided}) < 2:
+        count = f"{len(divided)} usable recordings"
+        reasons = "; ".join(skipped.lines())
+        raise CorpusError(
+            f"{folder}: {count}; expected two sentences at least, one to train on and one to "
+            f"measure on, as name.wav and name.txt{': ' if reasons else ''}{reasons}"
+        )
+    written = write_manifest(folder, divided, skipped)
+    written.report(console)
+    return written
+
+
+def _divide(utterances: Sequence[Utterance], dev_share: float) -> list[Utterance]:
+    """Give each utterance its split: sentences drawn by their hash are `dev`, the rest `train`."""
+    sentences: dict[str, list[Utterance]] = defaultdict(list)
+    for utterance in utterances:
+        sentences[normalize(utterance.text)].append(utterance)
+    drawn = sorted(sentences, key=lambda text: hashlib.sha256(text.encode()).digest())
+    dev = set(drawn[: max(1, round(dev_share * len(drawn)))])
+    return [
+        replace(utterance, split="dev" if text in dev else "train")
+        for text, group in sentences.items()
+        for utterance in group
+    ]
+
+
+def _paired_rows(folder: Path) -> Iterator[Row]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    recordings = {path.with_suffix(""): path for path in files if path.suffix.lower() in AUDIO}
+    for path in files:
+        text = path.with_suffix(".txt")
+        if path.suffix.lower() in AUDIO:
+            yield _paired_row(folder, path, text)
+        elif path == text and path.with_suffix("") not in recordings:
+            yield Row(str(path.relative_to(folder)), None, "a text without a recording")
+
+
+def _paired_row(folder: Path, audio: Path, text: Path) -> Row:
+    try:
+        # utf-8-sig: some editors begin a file with a byte order mark.
+        content, fault = text.read_text(encoding="utf-8-sig"), None
+    except FileNotFoundError:
+        content, fault = "", "no text beside it"
+    except UnicodeDecodeError:
+        content, fault = "", "its text is not UTF-8"
+    utterance = _utterance(folder, audio.relative_to(folder), " ".join(content.split()))
+    return Row(utterance.id, utterance, fault)
+
+
+def _table_rows(folder: Path, table: Path) -> Iterator[Row]:
+    if table.suffix not in DELIMITERS:
+        raise CorpusError(f"{table}: expected a table named .csv or .tsv")
+    delimiter = DELIMITERS[table.suffix]
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter=delimiter, restval="")
+            columns = reader.fieldnames or ()
+            if missing := [name for name in ("audio", "text") if name not in columns]:
+                raise CorpusError(
+                    f"{table}: no column {missing[0]!r} in its first line, which has "
+                    f"{', '.join(map(repr, columns))}; expected audio, text and perhaps speaker"
+                )
+            for cells in reader:
+                where = f"{table.name}:{reader.line_num}"
+                if not cells["audio"]:
+                    yield Row(where, None, "no audio in its row")
+                    continue
+                utterance = _utterance(folder, Path(cells["audio"]), cells["text"])
+                speaker = cells.get("speaker") or utterance.speaker
+                yield Row(where, replace(utterance, speaker=speaker))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CorpusError(f"{table}: can't be read as a table: {error}") from error
+
+
+def _utterance(folder: Path, name: Path, text: str) -> Utterance:
+    """Make an utterance of the recording FOLDER/NAME, whose speaker is the folder that it is in.
+
+    The name of `folder` is in the id, so that recordings of two folders are not confused.
+    """
+    audio = folder / name
+    return Utterance(
+        id=f"{folder.resolve().name}/{name.with_suffix('').as_posix()}",
+        audio=audio,
+        text=text,
+        duration=None,
+        speaker=audio.resolve().parent.name,
+        split=None,
+    )
