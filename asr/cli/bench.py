@@ -157,6 +157,11 @@ def bench_command(
     if len(on_device) > 1 or (on_device and (stress or matrix)):
         refused = "--adb" if len(on_device) > 1 else chosen[0]
         raise AsrError(f"{refused} and {on_device[-1]} don't go together; choose one")
+    of_variant = _options(
+        model=model, precision=precision, engine=engine, chunk_ms=chunk_ms, threads=threads
+    )
+    if matrix is not None and of_variant:
+        raise AsrError(f"--matrix and {of_variant[0]}: each variant of {matrix} says that itself")
     if table is not None and matrix is None:
         raise AsrError("--table is written by --matrix only; name a FILE.yaml")
     if plot is not None and not stress:

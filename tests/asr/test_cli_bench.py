@@ -297,6 +297,10 @@ def test_a_device_gets_the_options_and_gives_its_rows(
         (["--adb", "R58", "--ssh", "board"], "--adb and --ssh don't go together"),
         (["--stress", "--ssh", "board"], "--stress and --ssh don't go together"),
         (["--table", "R.md"], "--table is written by --matrix only"),
+        (
+            ["--matrix", "m.yaml", "--chunk-ms", 640],
+            "--matrix and --chunk-ms: each variant of m.yaml",
+        ),
         (["--matrix", "none.yaml"], "can't read the matrix none.yaml"),
         (["--repeat", 0], "--repeat"),
         (["--threads", 0], "0 threads; expected one or more"),
