@@ -180,6 +180,16 @@ class StreamingResampler:
         return self._soxr.resample_chunk(np.empty(0, dtype=np.float32), last=True)
 
 
+def resample_blocks(blocks: Blocks) -> Iterator[Samples]:
+    """Yield the samples `(n,)` of a recording's blocks at 16 kHz. Raises what `blocks` raise."""
+    resampler: StreamingResampler | None = None
+    for samples, rate in blocks:
+        resampler = resampler or StreamingResampler(rate)
+        yield resampler.accept(samples)
+    if resampler is not None:
+        yield resampler.finish()
+
+
 class _ForwardFile(soundfile.SoundFile):
     """A file that is only read onwards.
 

@@ -84,12 +84,16 @@ class BundleContents:
 
 
 def write_bundle(
-    out: Path, contents: BundleContents, overwrite: bool = False, judge: Judge | None = None
+    out: Path,
+    contents: BundleContents,
+    overwrite: bool = False,
+    judge: Judge | None = None,
+    report: Callable[[str], None] = lambda message: None,
 ) -> Bundle:
     """Write a bundle to `out`, a new directory or `.zip`, which appears whole or not at all.
 
-    The finished bundle has been opened again, and each variant has passed the self-test, and
-    `judge` all of them.
+    `report` is told of what takes minutes. The finished bundle has been opened again, and each
+    variant has passed the self-test, and `judge` all of them.
 
     Raises ExportError if `out` exists and `overwrite` is off, or it is not a bundle, or a
     precision is far from float.
@@ -99,7 +103,7 @@ def write_bundle(
     with _appearing(out) as new:
         folder = new.with_name("files") if out.suffix == ZIP_SUFFIX else new
         folder.mkdir()
-        _write_files(folder, contents)
+        _write_files(folder, contents, report)
         if judge is not None:
             draft = open_bundle(folder)
             write_manifest(replace(draft, card={**draft.card, **judge(draft)}))
@@ -200,43 +204,54 @@ def _appearing(out: Path) -> Iterator[Path]:
         shutil.rmtree(scratch)
 
 
-def _write_files(folder: Path, contents: BundleContents) -> None:
+def _write_files(folder: Path, contents: BundleContents, report: Callable[[str], None]) -> None:
     tokens = "".join(f"{piece} {number}\n" for number, piece in enumerate(contents.tokens))
     (folder / TOKENS).write_text(tokens, encoding="utf-8")
+    saved = [
+        _save(folder, contents, precision, engine, report)
+        for precision in contents.graphs
+        for engine in dict.fromkeys(contents.engines)
+        if engine != "ort" or precision not in _NOT_IN_ORT
+    ]
+    card = dict(contents.card)
+    if lowered := {graphs.precision: facts for graphs, facts in saved if facts}:
+        card["executorch"] = lowered
     draft = Bundle(
         path=folder,
         name=contents.name,
         language=LANGUAGE,
         model=_dimensions(contents.model),
-        variants=tuple(
-            _save(folder, contents, precision, engine)
-            for precision in contents.graphs
-            for engine in dict.fromkeys(contents.engines)
-            if engine != "ort" or precision not in _NOT_IN_ORT
-        ),
+        variants=tuple(graphs for graphs, _ in saved),
         files={},
         golden=Golden(GOLDEN, tolerance={}),
         tokens=TOKENS,
         streaming=contents.streaming,
-        card=contents.card,
+        card=card,
     )
     golden = _write_golden(draft, contents.model)
     files = {path.name: file_entry(path) for path in sorted(folder.iterdir())}
     write_manifest(replace(draft, golden=golden, files=files))
 
 
-def _save(folder: Path, contents: BundleContents, precision: str, engine: str) -> GraphFiles:
+def _save(
+    folder: Path,
+    contents: BundleContents,
+    precision: str,
+    engine: str,
+    report: Callable[[str], None],
+) -> tuple[GraphFiles, dict[str, Any]]:
+    """Write the graphs of a variant; return what the card says of them as well."""
     graphs = contents.graphs[precision]
     if engine == "executorch":
         from export.executorch import save_program  # ExecuTorch is an extra
 
-        return save_program(folder, contents.model, contents.streaming, precision)
+        return save_program(folder, contents.model, contents.streaming, precision, report)
     if engine == "onnx":
-        return graphs.save(folder, precision)
+        return graphs.save(folder, precision), {}
     names = {name: f"{name}.{precision}{ORT_SUFFIX}" for name, _ in graphs.items()}
     for name, graph in graphs.items():
         (folder / names[name]).write_bytes(to_ort_format(graph))
-    return GraphFiles(engine=engine, precision=precision, **names)
+    return GraphFiles(engine=engine, precision=precision, **names), {}
 
 
 def _dimensions(model: Transducer) -> ModelConfig:

@@ -77,12 +77,14 @@ def export_bundle(options: ExportOptions, report: Callable[[str], None]) -> Bund
     judge = None
     if manifest is not None:
         judge = _judge_words(contents, manifest, options.max_wer_delta, report)
+    made = contents.card["export"]
+    versions = {**made["versions"], **_versions(options.engines)}
     written = replace(
         contents.with_precisions(options.precisions),
-        card={**card, **contents.card},
+        card={**card, "export": {**made, "versions": versions}},
         engines=options.engines,
     )
-    return write_bundle(options.out, written, options.overwrite, judge)
+    return write_bundle(options.out, written, options.overwrite, judge, report)
 
 
 def verified_contents(
@@ -121,7 +123,7 @@ def verified_contents(
         sizes = f"{_megabytes(exact):.1f} MB became {_megabytes(quantized):.1f} MB"
         report(f"quantized to {precision}: {sizes}")
         graphs[precision] = quantized
-    checks = {"max_abs_error": asdict(parity), "versions": _versions()}
+    checks = {"max_abs_error": asdict(parity), "versions": _versions(["onnx"])}
     return BundleContents(
         name,
         model,
@@ -191,5 +193,9 @@ def _megabytes(graphs: Graphs) -> float:
     return sum(graph.ByteSize() for _, graph in graphs.items()) / 1e6
 
 
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("torch", "onnx", "onnxruntime")}
+def _versions(engines: Sequence[str]) -> dict[str, str]:
+    """Return the versions of what made the graphs for these engines."""
+    makers = ["torch", "onnx", "onnxruntime"]
+    if "executorch" in engines:
+        makers += ["executorch", "torchao"]
+    return {name: version(name) for name in makers}

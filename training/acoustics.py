@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.errors import CorpusError
+from asr.audio import read_blocks, resample_blocks
+from asr.bundle import StreamingConfig
+from asr.errors import AudioError, CorpusError
 from asr.evaluation.noise import is_held_out
 from asr.features import FRAME_SHIFT, SAMPLE_RATE, FeatureConfig, compute_features
 from training.corpus import Rejections
-from training.feature_cache import FeatureCache, utterance_features
+from training.feature_cache import UNDECODABLE, FeatureCache
 
 Frames = NDArray[np.float32]
 
@@ -41,6 +43,7 @@ class Acoustics:
     noises: tuple[str, ...] = ()  # keys of `frames`
     frames: Mapping[str, Frames] | FeatureCache = field(default_factory=dict)  # (T, 80) each
     rooms: tuple[NDArray[np.float64], ...] = ()  # responses, (K, 80) each
+    padding: int = 0  # of the frames of a noise, how many at its end are not of it
 
     @staticmethod
     def load(
@@ -53,14 +56,24 @@ class Acoustics:
     ) -> "Acoustics":
         """Read what matches the patterns `noise` and `rooms` under `data`; None is none.
 
-        Noises that are held out for tests are left out. Raises CorpusError if nothing matches.
+        Noises that are held out for tests are left out; recordings that can't be read go to
+        `rejections`. Raises CorpusError if nothing matches, or no noise is left.
         """
-        noises = [path for path in _matching(data, noise) if not is_held_out(path)]
-        responses = tuple(room_response(path) for path in _matching(data, rooms))
+        matching = _matching(data, noise)
+        noises = [path for path in matching if not is_held_out(path)]
+        responses = _room_responses(_matching(data, rooms), rejections)
         # Names that no utterance has: ids of manifests don't begin so.
         named = {f"noise:{path.relative_to(data)}": path for path in noises}
         cache.add_files(named, rejections, processes)
-        return Acoustics(tuple(name for name in named if name in cache), cache, responses)
+        padding = StreamingConfig().tail_padding_frames
+        usable = tuple(name for name in named if name in cache and cache.num_frames(name) > padding)
+        if matching and not usable:
+            raise CorpusError(
+                f"of {len(matching)} recordings that match {noise!r} in {data} none can be trained "
+                "on: about one in five, by its name, is left for tests, and not every file is "
+                "sound; give more noises"
+            )
+        return Acoustics(usable, cache, responses, padding)
 
     def draw_noise(self, length: int, generator: np.random.Generator) -> Frames:
         """Return `(length, 80)` of a noise, from a random place on, and again if it is short.
@@ -68,6 +81,7 @@ class Acoustics:
         Its level is 0 over the whole recording: a silence between two sounds stays one.
         """
         noise = self.frames[self.noises[int(generator.integers(len(self.noises)))]]
+        noise = noise[: len(noise) - self.padding]
         start = int(generator.integers(len(noise)))
         part = np.take(noise, np.arange(start, start + length), axis=0, mode="wrap")
         return part - np.float32(level(noise))
@@ -96,15 +110,37 @@ EARLY_FRAMES = 5
 """50 ms, in which reflections help to understand (clarity, C50); later ones blur."""
 
 
+def _room_responses(
+    recordings: list[Path], rejections: Rejections
+) -> tuple[NDArray[np.float64], ...]:
+    responses = []
+    for recording in recordings:
+        try:
+            responses.append(room_response(recording))
+        except AudioError as error:
+            rejections.add(UNDECODABLE, str(error))
+    return tuple(responses)
+
+
 def room_response(recording: Path) -> NDArray[np.float64]:
     """Return the power `(K, 80)` that arrives k frames after the direct sound, from an impulse.
 
     It sums to 1 on average over the bands: a room changes the colour of speech, not its level. In
     an echo chamber, where nobody would be understood, the late sound is made as loud as the early.
+
+    Raises AudioError for what can't be read, and for silence.
     """
-    frames = utterance_features(recording)
-    direct = int(frames.sum(axis=1).argmax())
-    response = np.exp(frames[direct : direct + RESPONSE_FRAMES].astype(np.float64))
+    samples = np.concatenate(list(resample_blocks(read_blocks(recording))))
+    direct = int(np.abs(samples).argmax())
+    if not samples[direct]:
+        raise AudioError(f"{recording}: silence; expected what a room makes of an impulse")
+    # In the middle of a frame: between two it would be in both, which is an echo after 10 ms.
+    before = (FRAME_SHIFT // 2 - direct) % FRAME_SHIFT
+    # As loud as can be: else the floor of the features is reverberation that never ends.
+    loud = samples / np.abs(samples[direct])
+    frames = compute_features(np.concatenate([np.zeros(before, np.float32), loud]))
+    first = (before + direct) // FRAME_SHIFT
+    response = np.exp(frames[first : first + RESPONSE_FRAMES].astype(np.float64))
     response /= _impulse_power()
     early, late = response[:EARLY_FRAMES].sum(), response[EARLY_FRAMES:].sum()
     response[EARLY_FRAMES:] *= min(1.0, early / max(late, 1e-30))
@@ -113,11 +149,10 @@ def room_response(recording: Path) -> NDArray[np.float64]:
 
 @cache
 def _impulse_power() -> NDArray[np.float64]:
-    """What an impulse gives in each band `(80,)`: an ideal room's response."""
-    impulse = np.zeros(SAMPLE_RATE, np.float32)
-    impulse[SAMPLE_RATE // 2] = 1
-    frames = compute_features(impulse)
-    return np.exp(frames[frames.sum(axis=1).argmax()].astype(np.float64))
+    """What an impulse gives in each band `(80,)`: an ideal room's response, and white noise's."""
+    impulse = np.zeros(9 * FRAME_SHIFT, np.float32)
+    impulse[len(impulse) // 2] = 1
+    return np.exp(compute_features(impulse)[4].astype(np.float64))
 
 
 def simulated_room(generator: np.random.Generator) -> NDArray[np.float64]:
@@ -159,8 +194,22 @@ def enclose(frames: Frames, noise: Frames, before: int, snr_db: float) -> Frames
 
 
 def level(frames: Frames) -> float:
-    """Return the logarithm of the mean power of a frame."""
-    return float(np.log(np.exp(frames.astype(np.float64)).sum(axis=1).mean()))
+    """Return the logarithm of the mean power of a frame, as of the sound before pre-emphasis.
+
+    So a ratio of levels is the signal-to-noise ratio that one of waves is. The bands add up to all
+    of the power: each frequency has weights that sum to 1.
+    """
+    power = np.exp(frames.astype(np.float64)).mean(axis=0)
+    return float(np.log((power / _emphasis()).sum()))
+
+
+@cache
+def _emphasis() -> NDArray[np.float64]:
+    """By what pre-emphasis multiplies the power in each band `(80,)`."""
+    config = FeatureConfig()
+    turn = 2 * np.pi * mel_centres_hz() / config.sample_rate
+    emphasis: NDArray[np.float64] = np.abs(1 - config.preemphasis * np.exp(-1j * turn)) ** 2
+    return emphasis
 
 
 def add_noise_floor(frames: Frames, snr_db: float, generator: np.random.Generator) -> Frames:
@@ -182,7 +231,7 @@ def narrow(frames: Frames, generator: np.random.Generator) -> Frames:
     """Pass the frames `(T, 80)` through a narrow channel: a telephone, a codec, a cheap microphone.
 
     Bands outside it fall to a floor; companding, as of a telephone, adds noise that follows the
-    level of the speech.
+    level of the speech (of mu-law in 8 bits 30 to 40 dB below it, in the middle bands).
     """
     low_hz, high_hz = generator.uniform(50, 350), np.exp(generator.uniform(*np.log([3200, 7000])))
     centres = mel_centres_hz()
@@ -190,8 +239,12 @@ def narrow(frames: Frames, generator: np.random.Generator) -> Frames:
     slope_db = generator.uniform(60, 300)  # an octave
     floor = generator.uniform(SILENCE_LOG, -9)
     if generator.random() < 0.5:
-        level = np.log(np.exp(frames.astype(np.float64)).mean(axis=1, keepdims=True))
-        frames = np.logaddexp(frames, level - generator.uniform(25, 40) * DB_TO_LOG)
+        loudness = np.log(np.exp(frames.astype(np.float64)).mean(axis=1, keepdims=True))
+        # Rounding errors are white, so the bands, which are wider and emphasised the higher they
+        # are, hear more and more of them.
+        white = np.log(_impulse_power())
+        noise = loudness + white - white.mean() - generator.uniform(25, 40) * DB_TO_LOG
+        frames = np.logaddexp(frames, noise)
     passed = frames - slope_db * DB_TO_LOG * outside
     return np.where(outside > 0, np.logaddexp(passed, floor), frames).astype(np.float32)
 

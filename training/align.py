@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from asr.audio import StreamingResampler, read_blocks
+from asr.audio import read_blocks, resample_blocks
 from asr.bundle import StreamingConfig
 from asr.errors import AsrError, CorpusError
 from asr.evaluation.corpora.manifest import Skipped, Utterance, read_manifest
@@ -124,17 +124,10 @@ def words_of_path(
 
 def read_samples(path: Path) -> Samples:
     """Return a whole recording at 16 kHz. Raises CorpusError if it can't be read."""
-    parts: list[Samples] = []
-    resampler: StreamingResampler | None = None
     try:
-        for samples, rate in read_blocks(path):
-            resampler = resampler or StreamingResampler(rate)
-            parts.append(resampler.accept(samples))
+        return np.concatenate(list(resample_blocks(read_blocks(path))))
     except AsrError as error:
         raise CorpusError(str(error)) from error
-    if resampler is not None:
-        parts.append(resampler.finish())
-    return np.concatenate(parts)
 
 
 def _spans(path: Sequence[int]) -> list[tuple[int, int, int]]:

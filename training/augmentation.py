@@ -42,15 +42,19 @@ def augment(
     mean: Frames,
     acoustics: Acoustics,
     generator: np.random.Generator,
+    shortest: int = 0,
 ) -> Frames:
     """Return the augmented frames `(T', 80)`: as said by another voice, in another place.
 
     rate: by which time is compressed.
     mean: `(80,)` what a masked bin is set to: nothing known, once features are normalised.
+    shortest: frames that pauses are not cut below. Of a recording that is all silence, whatever its
+    text says, less would be left than its tokens need.
     """
     frames = stretch(frames, rate)
     if generator.random() < config.silence_cut_probability:
-        frames = cut_silence(frames, generator)
+        cut = cut_silence(frames, generator)
+        frames = cut if len(cut) >= shortest else frames
     frames = mel_warp(frames, float(generator.uniform(*config.mel_warp)))
     if generator.random() < config.room_probability:
         frames = reverberate(frames, acoustics.draw_room(generator))

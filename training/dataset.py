@@ -121,7 +121,10 @@ class SpeechDataset(Dataset[Example]):
         rate = float(of_batch.uniform(*self.augmentation.stretch))
         utterance = zlib.crc32(identifier.encode())
         generator = np.random.default_rng([self.seed, draw.epoch, utterance, draw.copy])
-        augmented = augment(features, rate, self.augmentation, self.mean, self.acoustics, generator)
+        shortest = 3 + SUBSAMPLING * (len(self.speech.tokens[draw.index]) + 1)  # see `trainable`
+        augmented = augment(
+            features, rate, self.augmentation, self.mean, self.acoustics, generator, shortest
+        )
         return augmented, rate
 
     def _targets(self, index: int, features: NDArray[np.float32], rate: float) -> Tensor:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from asr.audio import StreamingResampler, read_blocks
+from asr.audio import read_blocks, resample_blocks
 from asr.bundle import StreamingConfig
 from asr.errors import AsrError, CorpusError
 from asr.features import FRAME_SHIFT, SAMPLE_RATE, FeatureConfig, compute_features
@@ -267,15 +267,8 @@ def features_digest() -> str:
 
 def utterance_features(audio: str | Path) -> NDArray[np.float32]:
     """Return the frames `(T, 80)` of a recording, padded at its end as a stream pads it."""
-    resampler: StreamingResampler | None = None
-    blocks = []
-    for samples, rate in read_blocks(audio):
-        resampler = resampler or StreamingResampler(rate)
-        blocks.append(resampler.accept(samples))
-    if resampler:
-        blocks.append(resampler.finish())
     tail = np.zeros(StreamingConfig().tail_samples, np.float32)
-    return compute_features(np.concatenate([*blocks, tail]))
+    return compute_features(np.concatenate([*resample_blocks(read_blocks(audio)), tail]))
 
 
 def _features_or_fault(audio: Path) -> NDArray[np.float16] | str:

@@ -44,15 +44,15 @@ def conditions_command(
 ) -> None:
     """Measure the word error rate under several conditions: what int8, a chunk or noise costs.
 
-    Each precision is measured with each chunk length and offline, where a chunk holds the whole
-    utterance; then the first of them, with the model's own chunk, through noise. The table is
-    Markdown.
+    Each precision is measured with each chunk length and offline, in chunks of 10.24 s, which hold
+    most utterances whole; then the first of them, with the model's own chunk, through noise. The
+    table is Markdown.
     """
     from rich.console import Console
     from rich.progress import track
 
     from asr import load
-    from asr.evaluation.conditions import conditions, evaluate_under, markdown
+    from asr.evaluation.conditions import HEAD, conditions, evaluate_under, figures_of, markdown_row
     from asr.evaluation.corpora import read_corpora
     from asr.evaluation.envelope import describe_evaluation, write_result
     from asr.evaluation.noise import NoisyReader
@@ -75,16 +75,15 @@ def conditions_command(
     for row in rows:  # the same: a precision or a length that the model hasn't
         load(model, precision=row.precision, chunk_ms=row.chunk_ms, threads=1)
     console = Console(stderr=True)
-    results = [
-        (row, evaluate_under(row, model, manifest, noise, jobs))
-        for row in track(rows, "conditions", console=console, transient=True)
-    ]
-    for skipped in results[0][1].skipped:
+    results = []
+    typer.echo(HEAD)
+    for row in track(rows, "conditions", console=console, transient=True):
+        of_row = evaluate_under(row, model, manifest, noise, jobs)
+        results.append((row, of_row))
+        typer.echo(markdown_row(row, of_row))  # now: the rest may take an hour
+    # Once, though they are in each condition; a noise that can't be read is only in some.
+    for skipped in dict.fromkeys(each for _, of_row in results for each in of_row.skipped):
         console.print(f"skipped {skipped.id}: {skipped.reason}", style="yellow", markup=False)
-    typer.echo(markdown(results), nl=False)
     if report is not None:
-        figures = [
-            {"condition": str(row), "wer": of_row.errors.rate, "ci95": list(of_row.figures.ci95)}
-            for row, of_row in results
-        ]
+        figures = [figures_of(row, of_row) for row, of_row in results]
         write_result(report, {**asdict(envelope), "rows": figures})

@@ -67,15 +67,17 @@ def _describe(bundle: Bundle) -> dict[str, str]:
         "vocabulary": f"{model.vocab_size} tokens",
         "chunk": f"{1000 * frame_s * streaming.chunk_frames:.0f} ms",
         "left context": f"{frame_s * streaming.left_context_frames:.2f} s",
-        "runtime": f"earshot-asr {__version__}, {_engine_version()}, Python "
+        "runtime": f"earshot-asr {__version__}, {_engine_versions(bundle)}, Python "
         f"{platform.python_version()}, {platform.machine()}",
     }
 
 
-def _engine_version() -> str:
-    import onnxruntime
+def _engine_versions(bundle: Bundle) -> str:
+    """Return what runs the variants here, each once; without a version where it isn't installed."""
+    from asr.profile import profile_key
 
-    return f"onnxruntime {onnxruntime.__version__}"
+    keys = (profile_key(bundle, each.precision, 1, each.engine) for each in bundle.variants)
+    return ", ".join(dict.fromkeys(key.runtime for key in keys))
 
 
 def _here(bundle: Bundle, graphs: GraphFiles) -> dict[str, str]:

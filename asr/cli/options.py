@@ -25,7 +25,7 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
-        help="int8, or fp32 where the model has it; default: the model's first.",
+        help="int8, int4 or fp32, of those the model has; default: its first.",
     ),
 ]
 Engine = Annotated[

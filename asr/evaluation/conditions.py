@@ -1,8 +1,9 @@
 """One model under several conditions: precision, how much it hears at once, and through what."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from asr.evaluation.corpora.manifest import Manifest
 from asr.evaluation.corpora.recordings import read_utterance
@@ -69,12 +70,30 @@ def evaluate_under(
     return evaluation.report()
 
 
-def markdown(results: Iterable[tuple[Condition, EvaluationReport]]) -> str:
-    """Return a table: a line for each condition, with its WER, interval and kinds of errors."""
-    lines = ["| condition | WER | 95 % | ins / del / sub |", "|---|---|---|---|"]
-    for condition, report in results:
-        low, high = report.figures.ci95
-        errors = report.errors
-        kinds = f"{errors.insertions} / {errors.deletions} / {errors.substitutions}"
-        lines.append(f"| {condition} | {errors.rate:.1%} | {low:.1%} to {high:.1%} | {kinds} |")
-    return "\n".join(lines) + "\n"
+def figures_of(condition: Condition, report: EvaluationReport) -> dict[str, Any]:
+    """Return what was measured under a condition, as a report keeps it."""
+    errors = report.errors
+    return {
+        "condition": str(condition),
+        **asdict(condition),
+        "wer": errors.rate,
+        "ci95": list(report.figures.ci95),
+        "words": errors.words,
+        "insertions": errors.insertions,
+        "deletions": errors.deletions,
+        "substitutions": errors.substitutions,
+        "utterances": len(report.scores),
+        "skipped": len(report.skipped),
+    }
+
+
+HEAD = "| condition | WER | 95 % | ins / del / sub |\n|---|---|---|---|"
+"""The first lines of a table in Markdown."""
+
+
+def markdown_row(condition: Condition, report: EvaluationReport) -> str:
+    """Return its line for a condition: the WER, its interval and the kinds of errors."""
+    low, high = report.figures.ci95
+    errors = report.errors
+    kinds = f"{errors.insertions} / {errors.deletions} / {errors.substitutions}"
+    return f"| {condition} | {errors.rate:.1%} | {low:.1%} to {high:.1%} | {kinds} |"

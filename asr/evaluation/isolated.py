@@ -20,7 +20,7 @@ from typing import Any, Protocol, Self, TextIO
 
 import numpy as np
 
-from asr.audio import StreamingResampler, read_blocks
+from asr.audio import read_blocks, resample_blocks
 from asr.errors import AsrError
 from asr.evaluation.corpora.manifest import Segment, Utterance
 from asr.evaluation.corpora.recordings import read_segment
@@ -254,14 +254,7 @@ def _recognize(
 def _read(path: Path, segment: dict[str, Any] | None) -> Samples:
     """Return a whole recording, or a segment of one, at 16 kHz."""
     blocks = read_segment(path, Segment(**segment)) if segment else read_blocks(path)
-    parts: list[Samples] = []
-    resampler: StreamingResampler | None = None
-    for samples, rate in blocks:
-        resampler = resampler or StreamingResampler(rate)
-        parts.append(resampler.accept(samples))
-    if resampler is not None:
-        parts.append(resampler.finish())
-    return np.concatenate(parts)
+    return np.concatenate(list(resample_blocks(blocks)))
 
 
 def _main() -> None:

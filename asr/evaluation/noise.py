@@ -4,14 +4,14 @@ A fifth of any folder of noises is held out: training never hears these, and eva
 others.
 """
 
+import re
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from asr.audio import Blocks, StreamingResampler, read_blocks
+from asr.audio import Blocks, read_blocks, resample_blocks
 from asr.errors import AsrError, AudioError
 from asr.evaluation.corpora.manifest import Utterance
 from asr.evaluation.corpora.recordings import read_utterance
@@ -20,12 +20,19 @@ from asr.features import SAMPLE_RATE, Samples
 _HELD_OUT_SHARE = 5
 """One noise in so many is never trained on."""
 
+_CLIP = re.compile(r"-[A-Z]$")
+
 _SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
 
 def is_held_out(noise: Path) -> bool:
-    """Whether this recording is for tests; by its name alone, so wherever it lies."""
-    return zlib.crc32(noise.name.encode()) % _HELD_OUT_SHARE == 0
+    """Whether this recording is for tests; by its name alone, so wherever and however it is kept.
+
+    Names that differ in a last `-A`, `-B`, ... are of clips that were cut from one recording, as in
+    ESC-50: they stay together.
+    """
+    source = _CLIP.sub("", noise.stem)
+    return zlib.crc32(source.encode()) % _HELD_OUT_SHARE == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ class NoisyReader:
 
     def __call__(self, utterance: Utterance) -> Blocks:
         """Yield its samples at 16 kHz, in one block. Raises AudioError as `read_utterance` does."""
-        speech = np.concatenate(list(_resampled(read_utterance(utterance))))
+        speech = np.concatenate(list(resample_blocks(read_utterance(utterance))))
         generator = np.random.default_rng(zlib.crc32(utterance.id.encode()))
         noise = _read_noise(self.noises[int(generator.integers(len(self.noises)))])
         start = int(generator.integers(len(noise)))
@@ -75,21 +82,12 @@ def _read_noise(path: Path) -> Samples:
     """What can be read of it `(n,)`; AudioError if that is nothing."""
     blocks: list[Samples] = []
     try:
-        for block in _resampled(read_blocks(path)):
+        for block in resample_blocks(read_blocks(path)):
             blocks.append(block)
     except AudioError:
         if not blocks:
             raise
     return np.concatenate(blocks)
-
-
-def _resampled(blocks: Blocks) -> Iterator[Samples]:
-    resampler: StreamingResampler | None = None
-    for samples, rate in blocks:
-        resampler = resampler or StreamingResampler(rate)
-        yield resampler.accept(samples)
-    if resampler:
-        yield resampler.finish()
 
 
 def mix(speech: Samples, noise: Samples, snr_db: float) -> Samples:

@@ -7,6 +7,7 @@ the model computes, and the program what the (then quantized) modules compute.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, repeat
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,6 +128,19 @@ def verify_program(
                 f"at most {limit:g} was expected"
             )
     return Parity(found)
+
+
+def describe_lowering(program: Program, parity: Parity) -> dict[str, dict[str, Any]]:
+    """Return what became of each method: its partitions, the operations outside of them, and the
+    largest error (of a quantized one as a share of the deviation of its outputs)."""
+    return {
+        name: {
+            "partitions": method.partitions,
+            "outside": sorted(method.outside),
+            "max_error": parity.errors[name],
+        }
+        for name, method in program.methods.items()
+    }
 
 
 def _stream_errors(

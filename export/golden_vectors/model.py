@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from asr.audio import StreamingResampler, read_blocks, to_float
+from asr.audio import read_blocks, resample_blocks, to_float
 from asr.bundle import Bundle
 from asr.decoding.endpoint import EndpointRules
 from asr.engines import Floats, open_engine
@@ -169,10 +169,7 @@ def read_recordings(manifest: Manifest) -> tuple[dict[str, NDArray[np.int16]], d
     """
     recordings, references = {}, {}
     for utterance in manifest.utterances:
-        blocks = list(read_blocks(utterance.audio))
-        resampler = StreamingResampler(blocks[0][1])
-        parts = [resampler.accept(samples) for samples, _ in blocks]
-        samples = np.concatenate([*parts, resampler.finish()])
+        samples = np.concatenate(list(resample_blocks(read_blocks(utterance.audio))))
         recordings[utterance.id] = np.round(32768 * samples).clip(-32768, 32767).astype(np.int16)
         references[utterance.id] = normalize(utterance.text)
     return recordings, references

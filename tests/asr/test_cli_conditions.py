@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from asr.cli import app
 from asr.evaluation.conditions import OFFLINE_MS, Condition, conditions
+from asr.evaluation.noise import is_held_out
 
 SAMPLES = "data/samples/manifest.jsonl"
 
@@ -43,7 +44,8 @@ def test_the_figures_are_those_of_asr_eval(noises: Path, tmp_path: Path) -> None
     options = ["--chunk-ms", "640", "--noise", str(noises), "--snr-db", "5", "--limit", "2"]
     done = CliRunner().invoke(app, ["conditions", SAMPLES, *options, "--report", str(report)])
     assert done.exit_code == 0, done.output
-    rows = {row["condition"]: row["wer"] for row in json.loads(report.read_text())["rows"]}
+    written = json.loads(report.read_text())["rows"]
+    rows = {row["condition"]: row["wer"] for row in written}
     assert list(rows) == ["int8, 640 ms", "int8, offline (10.24 s)", "int8, 320 ms, noise at 5 dB"]
     for condition, alone in {
         "int8, 640 ms": ["--chunk-ms", "640"],
@@ -54,6 +56,26 @@ def test_the_figures_are_those_of_asr_eval(noises: Path, tmp_path: Path) -> None
         assert CliRunner().invoke(app, arguments).exit_code == 0
         assert json.loads(one.read_text())["wer"] == rows[condition], condition
         assert f"| {condition} | {rows[condition]:.1%} |" in done.output
+    assert [row["snr_db"] for row in written] == [None, None, 5.0]
+    for row in written:
+        errors = sum(row[kind] for kind in ("insertions", "deletions", "substitutions"))
+        assert errors / row["words"] == pytest.approx(row["wer"])
+        kinds = f"{row['insertions']} / {row['deletions']} / {row['substitutions']} |"
+        assert kinds in done.output
+
+
+def test_a_noise_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """The recordings as they are were heard: only a condition with noise lacks some."""
+    name = next(f"{number}.wav" for number in range(99) if is_held_out(Path(f"{number}.wav")))
+    (tmp_path / name).write_bytes(b"no sound")
+    good = next(
+        f"{n}.wav" for n in range(99) if is_held_out(Path(f"{n}.wav")) and f"{n}.wav" != name
+    )
+    soundfile.write(tmp_path / good, np.random.default_rng(0).normal(0, 0.1, 8000), 16_000)
+    options = ["--chunk-ms", "640", "--noise", str(tmp_path), "--snr-db", "5", "--limit", "2"]
+    done = CliRunner().invoke(app, ["conditions", SAMPLES, *options])
+    assert done.exit_code == 0, done.output
+    assert name in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from export.executorch.lowering import (
     methods,
 )
 from export.executorch.verify import (
+    describe_lowering,
     model_caches,
     verify_lowering,
     verify_program,
@@ -42,8 +43,15 @@ from export.executorch.verify import (
 from export.frontend import frontend_program
 from export.pipeline import ExportOptions, export_bundle, verified_contents
 from tests.samples import SAMPLES
-from training.compression.quantization import quantize_linears
+from training.compression.quantization import (
+    PRECISIONS,
+    FakeQuantizedLinear,
+    absorb_norms,
+    fake_quantize,
+    quantize_linears,
+)
 from training.model import EncoderState, ModelConfig, Transducer, initial_state
+from training.model.config import HEAD_DIM
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.timeout(1800)  # the lowering, on a machine with other work
@@ -171,6 +179,17 @@ def test_methods_share_their_weights_in_the_file() -> None:
     assert 256 * 512 < sizes[0] < sizes[1] < sizes[0] + 256 * 512 / 4
 
 
+def test_the_card_says_how_each_method_was_lowered(
+    program: Program, parts: dict[str, Method], model: Transducer
+) -> None:
+    card = describe_lowering(program, verify_program(program, parts, model, "int8"))
+    assert list(card) == list(parts)
+    assert {name: facts["partitions"] for name, facts in card.items()} == dict.fromkeys(parts, 1)
+    assert card["encoder_320"]["outside"] == []
+    assert card["predictor"]["outside"] == ["aten.add.Tensor", "aten.embedding.default"]
+    assert all(0 < facts["max_error"] < 0.1 for facts in card.values())
+
+
 def test_a_program_that_does_not_load_is_refused(
     program: Program,
     parts: dict[str, Method],
@@ -193,6 +212,38 @@ def test_only_linear_layers_are_quantized_and_all_of_them(parts: dict[str, Metho
             else:
                 own = layer.parameters(recurse=False)
                 assert all(type(weight) in (nn.Parameter, torch.Tensor) for weight in own)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_training_and_export_quantize_the_same_layers(model: Transducer, precision: str) -> None:
+    """With as many bits, and the same norms in them. Layer by layer, for rounding is chaotic: of
+    all layers together a millionth more of input costs as much as quantization does."""
+    exact, trained = copy.deepcopy(model), copy.deepcopy(model)
+    absorb_norms(exact.encoder)
+    fake_quantize(trained, precision)
+    lowered = methods(model, STREAMING, precision)
+    torch.manual_seed(0)
+    compared = 0
+    for part in ("encoder", "predictor", "joiner"):
+        module = lowered["encoder_320" if part == "encoder" else part].module
+        exported = module.encoder if part == "encoder" else module
+        for name, layer in trained.get_submodule(part).named_modules():
+            if not isinstance(layer, FakeQuantizedLinear):
+                continue
+            x, shared = torch.randn(8, layer.in_features), name.rpartition(".")[2]
+            with torch.no_grad():
+                expected, free = layer(x), exact.get_submodule(f"{part}.{name}")(x)
+                if shared in ("query", "key_value"):  # one layer, and the queries are scaled
+                    found = exported.get_submodule(name.replace(shared, "query_key_value"))(x)
+                    width = CONFIG.dim
+                    query, key_value = found[:, :width] * HEAD_DIM**0.5, found[:, width:]
+                    found = query if shared == "query" else key_value
+                else:
+                    found = exported.get_submodule(name)(x)
+            cost = (expected - free).abs().mean()
+            assert cost > 0 and (found - expected).abs().mean() < 0.2 * cost, name
+            compared += 1
+    assert compared == 2 + 1 + 2 + 9 * CONFIG.layers
 
 
 def test_groups_of_int4_are_delegated() -> None:

@@ -11,6 +11,7 @@ from training.batching import Draw
 from training.corpus import Rejections, read_cuts
 from training.dataset import Speech, SpeechDataset
 from training.feature_cache import FeatureCache
+from training.model import SUBSAMPLING
 from training.recipe import AugmentationConfig
 
 MEAN = np.zeros(80, np.float32)
@@ -33,6 +34,18 @@ def test_two_copies_in_an_epoch_are_augmented_differently(dataset: SpeechDataset
     )
     np.testing.assert_array_equal(first, again)
     assert first.shape != second.shape or not np.array_equal(first, second)
+
+
+def test_cut_pauses_leave_a_frame_for_each_token(dataset: SpeechDataset) -> None:
+    """Of a silent recording with a long text too little would be left: the loss would refuse it."""
+    config = AugmentationConfig(silence_cut_probability=1, stretch=(1, 1))
+    silence = {"train-0": np.full((400, 80), -15.9, np.float32)}
+    silent = SpeechDataset(
+        Speech(dataset.speech.cuts, [[1] * 60], [[]], [1.0]), silence, MEAN, Acoustics(), config
+    )
+    lengths = [len(silent[Draw(0, epoch)].features) for epoch in range(40)]
+    assert min((length - 3) // SUBSAMPLING for length in lengths) > 60
+    assert min(lengths) < 400  # and yet some were cut
 
 
 def test_a_batch_has_one_speaking_rate(dataset: SpeechDataset) -> None:

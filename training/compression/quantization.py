@@ -2,8 +2,9 @@
 
 Weights are symmetric: int8 with a scale for each output channel; int4, in the Conformer blocks,
 with a scale for each group of 32 weights, everything outside them staying int8: a tenth of the
-weights, and the most sensitive. Activations are quantized to int8 as they come, with a scale and a
-zero point for each frame. XNNPACK has no kernels for quantized weights and float activations.
+weights, and the most sensitive. The scales of groups are bfloat16 in a `.pte`. Activations are
+quantized to int8 as they come, with a scale and a zero point for each frame. XNNPACK has no kernels
+for quantized weights and float activations.
 
 `quantize_linears` does it, after training, through torchao; `FakeQuantizedLinear` does the same
 arithmetic in training, so that training makes up for it (arXiv 1712.05877, gradients straight
@@ -137,7 +138,10 @@ def rounded_weight(weight: Tensor, bits: int) -> Tensor:
     scale = groups.abs().amax(-1, keepdim=True) / ((high - low) / 2)
     scale = scale.clamp(min=torch.finfo(weight.dtype).eps)
     # Times the reciprocal, as torchao has it: a quotient of exactly 127.5 may round otherwise.
-    return ((groups * (1 / scale)).round().clamp(low, high) * scale).view_as(weight)
+    steps = (groups * (1 / scale)).round().clamp(low, high)
+    if bits == 4:
+        scale = scale.bfloat16().to(scale.dtype)  # as ExecuTorch writes the scales of groups
+    return (steps * scale).view_as(weight)
 
 
 @torch.no_grad()

@@ -61,7 +61,8 @@ def _divide(utterances: Sequence[Utterance], dev_share: float) -> list[Utterance
     for utterance in utterances:
         sentences[normalize(utterance.text)].append(utterance)
     drawn = sorted(sentences, key=lambda text: hashlib.sha256(text.encode()).digest())
-    dev = set(drawn[: max(1, round(dev_share * len(drawn)))])
+    count = min(round(dev_share * len(drawn)), len(drawn) - 1)  # one to train on is left, if it can
+    dev = set(drawn[: max(1, count)])
     return [
         replace(utterance, split="dev" if text in dev else "train")
         for text, group in sentences.items()

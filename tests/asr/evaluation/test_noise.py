@@ -56,6 +56,14 @@ def test_only_held_out_noises_are_heard(noises: Path) -> None:
     assert 2 <= len(reader.noises) <= 20
 
 
+def test_clips_of_one_recording_stay_together() -> None:
+    """Else a noise would be trained on by one clip, and tested on by its sibling."""
+    for number in range(50):
+        clips = [f"folder/rain-{number}-{clip}.opus" for clip in "ABC"]
+        copies = [f"other/rain-{number}-A.wav", f"rain-{number}.flac"]
+        assert len({is_held_out(Path(name)) for name in clips + copies}) == 1
+
+
 def test_an_utterance_hears_the_same_noise_in_each_run(noises: Path, tmp_path: Path) -> None:
     reader = NoisyReader.of_folder(noises, 0)
     heard = {}

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from asr.engines.executorch import set_threads
 from asr.errors import AsrError
 from training.compression.quantization import (
     PRECISIONS,
@@ -50,17 +51,23 @@ def test_absorbed_norms_change_no_output(model: Transducer) -> None:
     assert not model.encoder.blocks[0].norm.weight.eq(1).any(), "what follows it adds: it stays"
 
 
+@pytest.mark.timeout(600)  # the lowering, on a machine with other work
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_training_computes_what_torchao_computes(precision: str) -> None:
+def test_training_computes_what_xnnpack_computes(precision: str) -> None:
     """Else the model learns to make up for errors that its export does not make."""
-    pytest.importorskip("torchao")
+    portable_lib = pytest.importorskip("executorch.extension.pybindings.portable_lib")
+    from export.executorch.lowering import Method, lower
+
     torch.manual_seed(0)
-    linear = nn.Linear(64, 96)
-    quantized = nn.ModuleDict({"blocks": nn.ModuleDict({"linear": copy.deepcopy(linear)})})
+    linear = nn.Linear(64, 96).eval().requires_grad_(False)
+    quantized = nn.ModuleDict({"blocks": nn.Sequential(copy.deepcopy(linear))})
     quantize_linears(quantized, precision)
-    fake = FakeQuantizedLinear(linear, weight_bits(precision, "blocks.linear"))
     x = 3 * torch.randn(5, 64) + 1
-    found, expected = fake(x), quantized["blocks"]["linear"](x)
+    program = lower({"linear": Method(quantized["blocks"], (x,))})
+    set_threads(portable_lib, 1)
+    method = portable_lib._load_program_from_buffer(program.content).load_method("linear")
+    expected = method.call((x,))[0]
+    found = FakeQuantizedLinear(linear, weight_bits(precision, "blocks.linear"))(x)
     assert (found - expected).abs().max() < 1e-5
     assert (expected - linear(x)).abs().max() > 1e-3, "something was quantized"
 
