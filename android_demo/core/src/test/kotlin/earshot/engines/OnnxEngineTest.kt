@@ -40,14 +40,18 @@ class OnnxEngineTest {
         assertTrue(error <= 1e-3, "off by $error")
     }
 
-    /** Rounding to int8 turns an error of 1e-7 into one of 0.03, so the mean tells, and not the worst. */
+    /**
+     * Rounding to int8 turns an error of 1e-7 into one of 0.03, so the mean tells, and not the worst.
+     * Two that round without regard to each other would be 1.4 times as far apart as each is from
+     * fp32; another version of onnxruntime is 0.71 times, with the model of 328 hours.
+     */
     @Test
     fun `int8 is nearer to Python's int8 than that is to fp32`() {
         val (int8, fp32) = goldenArrays("model/encoder.npz", "int8", "fp32").map { it.floats() }
         val error = rootMeanSquare(encode(openBundle(BUILT_IN), "int8"), int8)
         val quantization = rootMeanSquare(int8, fp32)
         println("encoder output, int8: off by $error; quantization itself: $quantization")
-        assertTrue(error <= 0.7 * quantization, "off by $error, quantization by $quantization")
+        assertTrue(error <= 0.9 * quantization, "off by $error, quantization by $quantization")
     }
 
     private fun rootMeanSquare(found: FloatArray, expected: FloatArray): Double {
