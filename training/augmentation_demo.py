@@ -24,15 +24,6 @@ from training.augmentation import augment
 from training.feature_cache import utterance_features
 from training.recipe import AugmentationConfig
 
-_NOTHING = AugmentationConfig(
-    stretch=(1, 1),
-    mel_warp=(1, 1),
-    gain_db=(0, 0),
-    noise_probability=0,
-    frequency_masks=0,
-    time_masks_per_10s=0,
-)
-
 _FFT = 512
 _GRIFFIN_LIM_ITERATIONS = 32
 
@@ -56,7 +47,7 @@ def demonstrate(
     frames = utterance_features(recording)
     generator = np.random.default_rng(seed)
     ranges = replace(
-        _NOTHING,
+        AugmentationConfig.none(),
         noise_snr_db=config.noise_snr_db,
         recorded_noise_snr_db=config.recorded_noise_snr_db,
         enclosing_noise_snr_db=config.enclosing_noise_snr_db,

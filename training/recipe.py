@@ -108,6 +108,18 @@ class AugmentationConfig:
             _require_range(self, name, 0)
         _require_range(self, "frequency_mask_bins", 0, FeatureConfig().num_mel_bins)
 
+    @staticmethod
+    def none() -> "AugmentationConfig":
+        """Return the one that leaves features as they are."""
+        return AugmentationConfig(
+            stretch=(1.0, 1.0),
+            mel_warp=(1.0, 1.0),
+            gain_db=(0.0, 0.0),
+            noise_probability=0.0,
+            frequency_masks=0,
+            time_masks_per_10s=0.0,
+        )
+
     def for_frame_targets(self) -> "AugmentationConfig":
         """Nobody can tell a phone that is masked, and cut or added time moves those behind it."""
         return dataclasses.replace(

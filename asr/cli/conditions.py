@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.options import Limit, Model, Split, check_destination
+from asr.cli.options import Jobs, Limit, Model, Noise, Split, check_destination
 from asr.errors import AsrError
 
 
@@ -17,9 +17,7 @@ def conditions_command(
     model: Model = None,
     split: Split = None,
     limit: Limit = None,
-    jobs: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Processes, each with a model and a thread.")
-    ] = 1,
+    jobs: Jobs = 1,
     precision: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="May be repeated; default: the model's first."),
@@ -28,12 +26,7 @@ def conditions_command(
         list[int] | None,
         typer.Option(metavar="MS", help="May be repeated; default: 160, 320, 640."),
     ] = None,
-    noise: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Add noises of this folder: the fifth that training leaves out."
-        ),
-    ] = None,
+    noise: Noise = None,
     snr_db: Annotated[
         list[float] | None,
         typer.Option(metavar="DB", help="With noise; may be repeated; default: 20, 10, 5, 0."),

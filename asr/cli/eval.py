@@ -15,8 +15,10 @@ from asr.cli.options import (
     BudgetRtf,
     ChunkMs,
     Engine,
+    Jobs,
     Limit,
     Model,
+    Noise,
     Precision,
     Split,
     check_destination,
@@ -51,21 +53,14 @@ def evaluate_command(
     model: Model = None,
     split: Split = None,
     limit: Limit = None,
-    jobs: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Processes, each with a model and a thread.")
-    ] = 1,
+    jobs: Jobs = 1,
     precision: Precision = None,
     engine: Engine = None,
     chunk_ms: ChunkMs = None,
     budget_rtf: BudgetRtf = None,
     budget_memory_mb: BudgetMemoryMb = None,
     budget_latency_ms: BudgetLatencyMs = None,
-    noise: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Add noises of this folder: the fifth that training leaves out."
-        ),
-    ] = None,
+    noise: Noise = None,
     snr_db: Annotated[
         float | None,
         typer.Option(metavar="DB", help="Power of an utterance over that noise; default: 10."),

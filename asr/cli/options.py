@@ -55,6 +55,18 @@ Limit = Annotated[
         "--limit", min=1, metavar="N", help="Only the first N usable rows of each manifest."
     ),
 ]
+Jobs = Annotated[
+    int,
+    typer.Option("--jobs", min=1, metavar="N", help="Processes, each with a model and a thread."),
+]
+Noise = Annotated[
+    Path | None,
+    typer.Option(
+        "--noise",
+        metavar="FOLDER",
+        help="Add noises of this folder: the fifth that training leaves out.",
+    ),
+]
 BudgetRtf = Annotated[
     float | None,
     typer.Option(

@@ -48,13 +48,11 @@ class NoisyReader:
     @staticmethod
     def of_options(folder: Path | None, snr_db: float | None) -> "NoisyReader | None":
         """Return what `--noise` and `--snr-db` ask for; None if neither is given."""
-        if folder is None and snr_db is not None:
+        if folder is not None:
+            return NoisyReader.of_folder(folder, 10.0 if snr_db is None else snr_db)
+        if snr_db is not None:
             raise AsrError(f"--snr-db {snr_db:g}: of which noise? Give --noise FOLDER as well")
-        return (
-            None
-            if folder is None
-            else NoisyReader.of_folder(folder, 10.0 if snr_db is None else snr_db)
-        )
+        return None
 
     @staticmethod
     def of_folder(folder: Path, snr_db: float) -> "NoisyReader":

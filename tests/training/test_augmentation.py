@@ -12,14 +12,7 @@ from training.augmentation import SHORTEST_PAUSE, augment, cut_silence, mask, me
 from training.recipe import AugmentationConfig
 
 MEAN = np.zeros(80, np.float32)
-NOTHING = AugmentationConfig(
-    stretch=(1, 1),
-    mel_warp=(1, 1),
-    gain_db=(0, 0),
-    noise_probability=0,
-    frequency_masks=0,
-    time_masks_per_10s=0,
-)
+NOTHING = AugmentationConfig.none()
 NOISE = Acoustics(("hum",), {"hum": np.zeros((50, 80), np.float32)})
 
 

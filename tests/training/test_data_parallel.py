@@ -21,15 +21,6 @@ from training.model.config import SIZES
 from training.recipe import AugmentationConfig, Recipe, StreamingTrainingConfig
 from training.run import run_recipe
 
-UNCHANGED = AugmentationConfig(
-    stretch=(1.0, 1.0),
-    mel_warp=(1.0, 1.0),
-    gain_db=(0.0, 0.0),
-    noise_probability=0.0,
-    frequency_masks=0,
-    time_masks_per_10s=0.0,
-)
-
 WORKER = "import sys; from tests.training import test_data_parallel as t; t.work(*sys.argv[1:])"
 
 
@@ -40,7 +31,7 @@ def one_step() -> Recipe:
         base,
         train=replace(base.train, batch_seconds=13.0),
         precision="32",
-        augmentation=UNCHANGED,
+        augmentation=AugmentationConfig.none(),
         streaming=StreamingTrainingConfig(full_probability=1.0),  # each rank draws its own chunks
     )
 
