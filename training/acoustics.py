@@ -180,7 +180,7 @@ def reverberate(frames: Frames, response: NDArray[np.float64]) -> Frames:
 
 def add_noise(frames: Frames, noise: Frames, snr_db: float) -> Frames:
     """Return speech and a noise of level 0, both `(T, 80)`, together at a ratio of mean powers."""
-    return np.logaddexp(frames, _beside(frames, noise, snr_db))
+    return np.logaddexp(frames, noise_beside(frames, noise, snr_db))
 
 
 def enclose(frames: Frames, noise: Frames, before: int, snr_db: float) -> Frames:
@@ -188,12 +188,12 @@ def enclose(frames: Frames, noise: Frames, before: int, snr_db: float) -> Frames
 
     It teaches that most sounds are no words. before: how much of the noise is heard first.
     """
-    alone = _beside(frames, noise, snr_db)
+    alone = noise_beside(frames, noise, snr_db)
     return np.concatenate([alone[:before], frames, alone[before:]])
 
 
-def _beside(frames: Frames, noise: Frames, snr_db: float) -> Frames:
-    """A noise of level 0 as loud as that ratio to the speech makes it."""
+def noise_beside(frames: Frames, noise: Frames, snr_db: float) -> Frames:
+    """Return a noise of level 0, alone, as loud as that ratio to the speech makes it."""
     return np.maximum(noise + np.float32(level(frames) - snr_db * DB_TO_LOG), SILENCE_LOG)
 
 

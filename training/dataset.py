@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from training.acoustics import Acoustics
+from training.acoustics import Acoustics, Frames, noise_beside
 from training.augmentation import augment
 from training.batching import Draw
 from training.corpus import Rejections, phones_of
@@ -75,7 +75,7 @@ class Example:
     """One utterance, ready for a batch."""
 
     id: str
-    features: NDArray[np.float32]  # (T, 80)
+    features: Frames  # (T, 80)
     targets: Tensor  # (U,) or (C,)
     phones: Tensor  # (P,)
 
@@ -103,31 +103,49 @@ class SpeechDataset(Dataset[Example]):
 
     def __getitem__(self, draw: Draw) -> Example:
         identifier = self.speech.cuts[draw.index].id
-        features, rate = self._augmented(self.cache[identifier], identifier, draw)
-        return Example(
-            identifier,
-            features,
-            self._targets(draw.index, features, rate),
-            torch.tensor(self.speech.phones[draw.index], dtype=torch.int64),
-        )
-
-    def _augmented(
-        self, features: NDArray[np.float32], identifier: str, draw: Draw
-    ) -> tuple[NDArray[np.float32], float]:
+        frames = self.cache[identifier]
         if self.augmentation is None:
-            return features, 1.0
+            return self._example(draw.index, frames, rate=1.0)
         # One speaking rate for a batch, whose utterances are of like duration: it stays so.
         of_batch = np.random.default_rng([self.seed, draw.epoch, draw.batch])
         rate = float(of_batch.uniform(*self.augmentation.stretch))
         utterance = zlib.crc32(identifier.encode())
         generator = np.random.default_rng([self.seed, draw.epoch, utterance, draw.copy])
+        noise = self._noise_instead(frames, self.augmentation, generator)
         shortest = 3 + SUBSAMPLING * (len(self.speech.tokens[draw.index]) + 1)  # see `trainable`
-        augmented = augment(
-            features, rate, self.augmentation, self.mean, self.acoustics, generator, shortest
+        features = augment(
+            frames if noise is None else noise,
+            rate,
+            self.augmentation,
+            self.mean,
+            self.acoustics,
+            generator,
+            shortest,
         )
-        return augmented, rate
+        if noise is None:
+            return self._example(draw.index, features, rate)
+        nothing = torch.empty(0, dtype=torch.int64)
+        return Example(identifier, features, nothing, nothing)
 
-    def _targets(self, index: int, features: NDArray[np.float32], rate: float) -> Tensor:
+    def _noise_instead(
+        self, frames: Frames, config: AugmentationConfig, generator: np.random.Generator
+    ) -> Frames | None:
+        """As much noise as there was speech; None, most of the time, is the speech itself."""
+        if not self.acoustics.noises or generator.random() >= config.noise_alone_probability:
+            return None
+        noise = self.acoustics.draw_noise(len(frames), generator)
+        snr_db = float(generator.uniform(*config.enclosing_noise_snr_db))
+        return noise_beside(frames, noise, snr_db)
+
+    def _example(self, index: int, features: Frames, rate: float) -> Example:
+        return Example(
+            self.speech.cuts[index].id,
+            features,
+            self._targets(index, features, rate),
+            torch.tensor(self.speech.phones[index], dtype=torch.int64),
+        )
+
+    def _targets(self, index: int, features: Frames, rate: float) -> Tensor:
         return torch.tensor(self.speech.tokens[index], dtype=torch.int64)
 
 
@@ -136,7 +154,7 @@ class PhoneDataset(SpeechDataset):
 
     padding = IGNORED_LABEL
 
-    def _targets(self, index: int, features: NDArray[np.float32], rate: float) -> Tensor:
+    def _targets(self, index: int, features: Frames, rate: float) -> Tensor:
         phones = [(symbol, end / rate) for symbol, end in phones_of(self.speech.cuts[index])]
         return torch.from_numpy(frame_labels(phones, (len(features) - 3) // SUBSAMPLING))
 

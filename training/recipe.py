@@ -81,7 +81,8 @@ class AugmentationConfig:
     recorded_noise_probability: float = 0.0  # of a noise from data.noise
     recorded_noise_snr_db: tuple[float, float] = (0.0, 30.0)
     enclosing_noise_probability: float = 0.0  # of one before and after the speech, not under it
-    enclosing_noise_snr_db: tuple[float, float] = (-6.0, 25.0)
+    enclosing_noise_snr_db: tuple[float, float] = (-6.0, 25.0)  # of noise alone too
+    noise_alone_probability: float = 0.0  # of one in place of the speech: nothing is said
     room_probability: float = 0.0  # of a room: one of data.rooms, or a simulated one
     narrow_probability: float = 0.0  # of a telephone, a codec, a cheap microphone
     silence_cut_probability: float = 0.0  # of shorter pauses
@@ -121,13 +122,14 @@ class AugmentationConfig:
         )
 
     def for_frame_targets(self) -> "AugmentationConfig":
-        """Nobody can tell a phone that is masked, and cut or added time moves those behind it."""
+        """Nobody can tell a phone that is masked or gone, and cut or added time moves others."""
         return dataclasses.replace(
             self,
             frequency_masks=0,
             time_masks_per_10s=0.0,
             silence_cut_probability=0.0,
             enclosing_noise_probability=0.0,
+            noise_alone_probability=0.0,
         )
 
 
@@ -219,9 +221,9 @@ class Recipe:
             )
         if Path(self.name).name != self.name:
             raise ValueError(f"name is {self.name!r}; expected the name of one folder")
-        for name in ("recorded_noise_probability", "enclosing_noise_probability"):
-            if getattr(self.augmentation, name) and not self.data.noise:
-                raise ValueError(f"{name} needs data.noise: recordings of noise")
+        for kind in ("recorded_noise", "enclosing_noise", "noise_alone"):
+            if getattr(self.augmentation, f"{kind}_probability") and not self.data.noise:
+                raise ValueError(f"{kind}_probability needs data.noise: recordings of noise")
         if self.pretrain and not self.data.phones:
             raise ValueError("pretrain needs data.phones: synthetic speech with phone times")
         _require_probability(self, "initial_share")

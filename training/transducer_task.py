@@ -65,7 +65,8 @@ class TransducerTask(Task):
         if self.loss.phone_weight:
             log["phones"] = self._phone_loss(encoded, batch)
             total = total + self.loss.phone_weight * log["phones"]
-        return total, batch.target_lengths.sum().float(), log
+        # A batch of noise alone has no targets to divide by.
+        return total, batch.target_lengths.sum().clamp(min=1).float(), log
 
     def _phone_loss(self, encoded: EncoderOutput, batch: Batch) -> Tensor:
         """CTC of the pronunciation; silence, which the head knows from stage one, is its blank."""

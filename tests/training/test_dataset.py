@@ -48,6 +48,25 @@ def test_cut_pauses_leave_a_frame_for_each_token(dataset: SpeechDataset) -> None
     assert min(lengths) < 400  # and yet some were cut
 
 
+def test_noise_alone_has_no_words(dataset: SpeechDataset) -> None:
+    config = AugmentationConfig(noise_alone_probability=0.5, stretch=(1, 1))
+    noise = {"hum": np.random.default_rng(0).normal(0, 1, (50, 80)).astype(np.float32)}
+    noisy = SpeechDataset(
+        Speech(dataset.speech.cuts, [[1] * 3], [[2, 3]], [1.0]),
+        dataset.cache,
+        MEAN,
+        Acoustics(("hum",), noise),
+        config,
+    )
+    examples = [noisy[Draw(0, epoch)] for epoch in range(40)]
+    spoken = [example for example in examples if len(example.targets)]
+    assert 10 <= len(spoken) <= 30
+    assert all(len(example.targets) == 3 and len(example.phones) == 2 for example in spoken)
+    silent = [example for example in examples if not len(example.targets)]
+    assert not any(len(example.phones) for example in silent)
+    assert {len(example.features) for example in examples} == {len(dataset.cache["train-0"])}
+
+
 def test_a_batch_has_one_speaking_rate(dataset: SpeechDataset) -> None:
     """Utterances of like duration are batched: with rates of their own they would need padding."""
     whole = dataset.cache["train-0"]

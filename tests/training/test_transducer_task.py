@@ -1,5 +1,7 @@
 """The loss of a step is made of what is known of its utterances."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,9 +14,9 @@ from training.transducer_task import TransducerTask
 CONFIG = ModelConfig(vocab_size=30, dim=32, layers=1, conv_kernel=7)
 
 
-def phone_loss(batch: Batch) -> float:
+def transducer_task() -> TransducerTask:
     torch.manual_seed(0)
-    task = TransducerTask(
+    return TransducerTask(
         Transducer(CONFIG).eval(),
         None,  # type: ignore[arg-type]  # only validation needs the tokenizer
         ScheduleConfig(hours=1),
@@ -23,8 +25,11 @@ def phone_loss(batch: Batch) -> float:
         StepClock(60.0),
         seed=1,
     )
+
+
+def phone_loss(batch: Batch) -> float:
     with torch.no_grad():
-        return float(task.losses(batch, None, None)[2]["phones"])
+        return float(transducer_task().losses(batch, None, None)[2]["phones"])
 
 
 def batch(phones: list[list[int]]) -> Batch:
@@ -46,3 +51,18 @@ def test_an_utterance_without_phones_is_unknown_and_not_silent() -> None:
     assert 0 < phone_loss(second) < phone_loss(both)
     assert phone_loss(second) + phone_loss(batch([[1, 2], []])) == pytest.approx(phone_loss(both))
     assert phone_loss(batch([[], []])) == 0.0
+
+
+def test_a_batch_of_noise_alone_teaches_blanks() -> None:
+    task = transducer_task()
+    silent = replace(
+        batch([[], []]),
+        targets=torch.empty(2, 0, dtype=torch.int64),
+        target_lengths=torch.tensor([0, 0]),
+    )
+    total, weight, _ = task.losses(silent, None, None)
+    assert weight == 1
+    total.backward()
+    bias = task.model.joiner.blank.bias
+    assert bias.grad is not None and bias.grad < 0  # a step down the gradient makes blanks likelier
+    assert all(p.grad is None or p.grad.isfinite().all() for p in task.parameters())
