@@ -89,9 +89,16 @@ def _facts(recipe: Recipe, prepared: Prepared) -> dict[str, str]:
     for part in (prepared.train, prepared.phones, prepared.phones_dev, *prepared.dev.values()):
         for cut, tokens, phones in zip(part.cuts, part.tokens, part.phones, strict=True):
             speech.update(repr((cut.id, cut.duration, tokens, phones)).encode())
+    acoustics = prepared.acoustics
+    surroundings = hashlib.sha256(repr(acoustics.noises).encode())
+    for response in acoustics.rooms:
+        surroundings.update(response.tobytes())
     return {
         "recipe": hashlib.sha256(repr(recipe).encode()).hexdigest()[:12],
         "speech": f"{len(prepared.train.cuts)} utterances, {speech.hexdigest()[:12]}",
+        "noises and rooms": (
+            f"{len(acoustics.noises)} and {len(acoustics.rooms)}, {surroundings.hexdigest()[:12]}"
+        ),
         "device": "GPU" if torch.cuda.is_available() else "CPU",
     }
 

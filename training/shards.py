@@ -12,6 +12,7 @@ import functools
 import gzip
 import io
 import json
+import shutil
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -69,24 +70,30 @@ def write_shards(
     """Write what the manifests speak of as shards of so many utterances; return the shards.
 
     Recordings are stored as they are, byte by byte, texts as they are written. What can't be read
-    goes to `rejections`. Every file appears whole, the index last: interrupted, start it again.
-    Raises CorpusError if `out` has an index, or if nothing could be read.
+    goes to `rejections`. They are written into OUT.partial, which is renamed when all are there:
+    interrupted, start it again. Raises CorpusError if `out` has files, or if nothing could be read.
     """
-    if (out / INDEX).exists():
-        raise CorpusError(f"{out} holds shards already; give another folder, or remove it")
-    out.mkdir(parents=True, exist_ok=True)
+    out = out.resolve()
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise CorpusError(f"{out} holds files already; give another folder, or remove it")
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     cuts = _storable(manifests, rejections)
     shards: list[Shard] = []
     while part := list(islice(cuts, utterances)):
         number = len(shards)
         shard = Shard(f"cuts.{number:06}.jsonl.gz", f"recording.{number:06}.tar", len(part))
-        write_whole(out / shard.recording, functools.partial(_write_tar, part=part))
-        write_whole(out / shard.cuts, functools.partial(_write_cuts, part=part))
+        write_whole(partial / shard.recording, functools.partial(_write_tar, part=part))
+        write_whole(partial / shard.cuts, functools.partial(_write_cuts, part=part))
         shards.append(shard)
     if not shards:
+        partial.rmdir()
         raise CorpusError("nothing to write: " + ("; ".join(rejections.lines()) or "no rows"))
     index = {"shards": [vars(shard) for shard in shards]}
-    write_whole(out / INDEX, lambda path: path.write_text(json.dumps(index, indent=1) + "\n"))
+    content = json.dumps(index, indent=1) + "\n"
+    write_whole(partial / INDEX, lambda path: path.write_text(content))
+    partial.replace(out)
     return shards
 
 

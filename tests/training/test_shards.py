@@ -15,6 +15,7 @@ from lhotse import CutSet, MonoCut
 from typer.testing import CliRunner
 
 import training.feature_cache
+import training.shards
 from asr.errors import CorpusError
 from tests.training.conftest import speak, write_corpus
 from training.cli import app
@@ -163,6 +164,33 @@ def test_what_can_not_be_reached_is_an_error_that_says_what_to_do(root: Path, ur
     assert "train-0" in FeatureCache(root / "cache"), "what was computed is kept"
 
 
+def test_an_interrupted_writing_leaves_nothing_that_could_be_taken_for_all(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, out = root / "tones" / "manifest.jsonl", root / "out"
+    write_cuts = training.shards._write_cuts
+
+    def interrupted(path: Path, part: list) -> None:
+        if "cuts.000001" in path.name:
+            raise KeyboardInterrupt
+        write_cuts(path, part)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.shards, "_write_cuts", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_shards([manifest], out, 2, Rejections())
+    assert not out.exists()
+    write_shards([manifest], out, 2, Rejections())
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        path.name for path in (root / "shards").iterdir()
+    )
+    assert not (root / "out.partial").exists()
+    (root / "empty.jsonl").touch()
+    with pytest.raises(CorpusError, match="nothing to write"):
+        write_shards([root / "empty.jsonl"], root / "nothing", 2, Rejections())
+    assert not (root / "nothing.partial").exists()
+
+
 def test_the_command_counts_what_it_leaves_out(root: Path) -> None:
     manifest = root / "tones" / "manifest.jsonl"
     row = {"audio": "train-0.flac", "duration": 0.5, "text": "red"}
@@ -175,5 +203,5 @@ def test_the_command_counts_what_it_leaves_out(root: Path) -> None:
     assert "6 utterances in 2 shards" in result.output
     for left_out in ("absent", "train-0", "tones/manifest.jsonl:9"):
         assert f"such as {left_out}" in result.output
-    with pytest.raises(CorpusError, match="holds shards already"):
+    with pytest.raises(CorpusError, match="holds files already"):
         write_shards([manifest], out, 4, Rejections())

@@ -2,8 +2,9 @@
 
 import csv
 import hashlib
+import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from rich.console import Console
 from asr.errors import CorpusError
 from asr.evaluation.corpora.manifest import Row, Utterance
 from asr.text import normalize
-from training.corpora.manifest import WrittenManifest, usable, write_manifest
-from training.corpus import Rejections
+from training.corpora.manifest import MANIFEST, WrittenManifest, usable, write_manifest
+from training.corpus import Rejections, numbered_lines
 
 AUDIO = frozenset(
     {".wav", ".flac", ".ogg", ".opus", ".mp3"}
@@ -34,7 +35,8 @@ def prepare_recordings(
     speaker; without it each recording has its text in a .txt file of the same name. dev_share: how
     many of 100 sentences, divided by 100, are kept from training to measure on. The choice goes by
     the sentence: one that was recorded twice is on one side, and the same recordings are divided in
-    the same way each time.
+    the same way each time. When recordings are added, a sentence stays on the side where the
+    manifest of before has it: what a model was trained on is not measured with.
 
     Raises CorpusError if there are fewer than two sentences, or the table can't be read.
     """
@@ -42,7 +44,7 @@ def prepare_recordings(
         raise CorpusError(f"{folder}: no such folder; expected one with recordings")
     rows = _table_rows(folder, table) if table else _paired_rows(folder)
     skipped = Rejections()
-    divided = _divide(list(usable(rows, skipped)), dev_share)
+    divided = _divide(list(usable(rows, skipped)), dev_share, _earlier_sides(folder / MANIFEST))
     if len({utterance.split for utterance in divided}) < 2:
         count = f"{len(divided)} usable recordings"
         reasons = "; ".join(skipped.lines())
@@ -55,14 +57,37 @@ def prepare_recordings(
     return written
 
 
-def _divide(utterances: Sequence[Utterance], dev_share: float) -> list[Utterance]:
-    """Give each utterance its split: sentences drawn by their hash are `dev`, the rest `train`."""
+def _earlier_sides(manifest: Path) -> dict[str, str]:
+    """Return the split of each sentence of the manifest that is to be renewed; {} if none is."""
+    if not manifest.exists():
+        return {}
+    try:
+        rows = [json.loads(line) for _, line in numbered_lines(manifest)]
+        return {normalize(row["text"]): row["split"] for row in rows}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorpusError(
+            f"{manifest}: its rows say what was kept from training, but can't be read "
+            f"({type(error).__name__} {error}); mend it, or remove it to divide all anew"
+        ) from error
+
+
+def _divide(
+    utterances: Sequence[Utterance], dev_share: float, earlier: Mapping[str, str]
+) -> list[Utterance]:
+    """Give each utterance its split: by its sentence, as it was, or drawn by the sentence's hash.
+
+    So many are drawn that `dev` has its share; one at least is left to train on, if it can be.
+    """
     sentences: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in utterances:
         sentences[normalize(utterance.text)].append(utterance)
-    drawn = sorted(sentences, key=lambda text: hashlib.sha256(text.encode()).digest())
-    count = min(round(dev_share * len(drawn)), len(drawn) - 1)  # one to train on is left, if it can
-    dev = set(drawn[: max(1, count)])
+    dev = {text for text in sentences if earlier.get(text) == "dev"}
+    new = [text for text in sentences if text not in earlier]
+    if not new and len(dev) in (0, len(sentences)):  # of all that was there, one side is gone
+        dev, new = set(), list(sentences)
+    new.sort(key=lambda text: hashlib.sha256(text.encode()).digest())
+    wanted = max(1, min(round(dev_share * len(sentences)), len(sentences) - 1))
+    dev.update(new[: max(0, wanted - len(dev))])
     return [
         replace(utterance, split="dev" if text in dev else "train")
         for text, group in sentences.items()

@@ -29,6 +29,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr.errors import CorpusError
 from asr.features import SAMPLE_RATE
+from training.locking import exclusive
 from training.synthesis.script import script
 from training.synthesis.sentence import Sentence, as_spoken
 from training.synthesis.speech import Speech, SynthesizerRefusal, Utterance
@@ -118,8 +119,9 @@ def synthesize(
         raise CorpusError(f"got {hours} hours, {jobs} jobs; expected numbers above 0")
     require(settings.groups)
     try:
-        ids = _claim(out_dir, settings)
-        return _make(out_dir, settings, ids, hours, jobs, stopped)
+        with exclusive(out_dir / "synthesis.lock"):
+            ids = _claim(out_dir, settings)
+            return _make(out_dir, settings, ids, hours, jobs, stopped)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

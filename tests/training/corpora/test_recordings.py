@@ -131,10 +131,45 @@ def test_a_sentence_is_on_one_side_in_any_order(texts: list[str], share: float) 
         Utterance(str(number), Path("x.wav"), text, 1.0, None, None)
         for number, text in enumerate(texts)
     ]
-    divided = _divide(recordings, share)
+    divided = _divide(recordings, share, {})
     assert sorted(item.id for item in divided) == sorted(item.id for item in recordings)
     sides = {(item.text, item.split) for item in divided}
     assert len(sides) == len(set(texts))
     expected = max(1, min(round(share * len(sides)), len(sides) - 1))
     assert sum(split == "dev" for _, split in sides) == expected
-    assert sides == {(item.text, item.split) for item in _divide(recordings[::-1], share)}
+    assert sides == {(item.text, item.split) for item in _divide(recordings[::-1], share, {})}
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.sampled_from("abcdefghij"), min_size=2, unique=True),
+    st.lists(st.sampled_from("abcdefghijklmn"), min_size=2, unique=True),
+    st.floats(0.0, 0.9),
+)
+def test_a_sentence_stays_on_its_side(before: list[str], after: list[str], share: float) -> None:
+    def divided(texts: list[str], earlier: dict[str, str]) -> dict[str, str]:
+        recordings = [Utterance(text, Path("x.wav"), text, 1.0, None, None) for text in texts]
+        return {item.text: str(item.split) for item in _divide(recordings, share, earlier)}
+
+    first = divided(before, {})
+    second = divided(after, first)
+    kept = [text for text in after if text in first]
+    one_side_is_gone = len({first[text] for text in kept}) == 1 and len(kept) == len(after)
+    assert one_side_is_gone or all(second[text] == first[text] for text in kept)
+    assert set(second.values()) == {"dev", "train"}
+
+
+def test_recordings_that_are_added_leave_the_measured_ones(tmp_path: Path) -> None:
+    for number in range(20):
+        record(tmp_path, f"take{number:02d}", f"Sentence {number}.")
+    prepare_recordings(tmp_path, QUIET)
+    before = rows(tmp_path)
+    for number in range(20, 60):
+        record(tmp_path, f"take{number:02d}", f"Sentence {number}.")
+    prepare_recordings(tmp_path, QUIET)
+    after = rows(tmp_path)
+    assert all(after[name]["split"] == row["split"] for name, row in before.items())
+    assert sum(row["split"] == "dev" for row in after.values()) == 6
+    (tmp_path / "manifest.jsonl").write_text('{"text": 1}\n')
+    with pytest.raises(CorpusError, match="what was kept from training, but can't be read"):
+        prepare_recordings(tmp_path, QUIET)
