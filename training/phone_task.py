@@ -46,7 +46,9 @@ class PhoneTask(Task):
         self, batch: Batch, chunk_frames: int | None, left_frames: int | None
     ) -> tuple[Tensor, Tensor]:
         out = self.model.encode(batch.features, batch.feature_lengths, chunk_frames, left_frames)
-        return self.model.phones(out.phonetic).float().flatten(0, 1), batch.targets.flatten()
+        padding = out.phonetic.size(1) - batch.targets.size(1)  # of the whole batch, see `collate`
+        labels = functional.pad(batch.targets, (0, padding), value=IGNORED_LABEL)
+        return self.model.phones(out.phonetic).float().flatten(0, 1), labels.flatten()
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         streaming = self.streaming

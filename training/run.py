@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,9 @@ def run_recipe(
     if not torch.cuda.is_available():
         # Small matrices gain nothing from more threads, and spinning ones starve each other.
         torch.set_num_threads(1)
+        # Batches have hundreds of shapes, and each asks for kernels of its own. With the usual 1024
+        # many are made again and again; with 20,000 they fill the memory.
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "3000")
     if initial:
         # What pre-training is for, a trained model has.
         recipe = replace(recipe, pretrain=None)

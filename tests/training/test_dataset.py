@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.training.conftest import write_corpus
 from training.acoustics import Acoustics
 from training.batching import Draw
 from training.corpus import Rejections, read_cuts
-from training.dataset import Speech, SpeechDataset
+from training.dataset import PADDED_FRAMES, Example, Speech, SpeechDataset, collate
 from training.feature_cache import FeatureCache
 from training.model import SUBSAMPLING
 from training.recipe import AugmentationConfig
@@ -76,3 +77,16 @@ def test_a_batch_has_one_speaking_rate(dataset: SpeechDataset) -> None:
     assert lengths[0] == lengths[1] != lengths[2] == lengths[3]
     slowest, fastest = AugmentationConfig().stretch
     assert all(len(whole) / fastest - 1 <= length <= len(whole) / slowest + 1 for length in lengths)
+
+
+def test_batches_have_few_lengths() -> None:
+    """Of whole encoder frames, so that no frame is lost; all that is added is padding."""
+    nothing = torch.empty(0, dtype=torch.int64)
+    for length in range(1, 60):
+        frames = np.ones((length, 80), np.float32)
+        batch = collate([Example("a", frames, nothing, nothing)], padding=0)
+        padded = batch.features.shape[1]
+        assert length <= padded < length + PADDED_FRAMES + 3
+        assert (padded - 3) % PADDED_FRAMES == 0
+        assert batch.feature_lengths.tolist() == [length]
+        assert not batch.features[0, length:].any()
