@@ -1,6 +1,7 @@
 """What a corpus promises: it can be killed, stopped, filled up and extended, and ends the same."""
 
 import errno
+import itertools
 import json
 import os
 import re
@@ -360,8 +361,9 @@ def test_a_signal_ends_the_command_in_order_and_it_goes_on(
     number: signal.Signals, tmp_path: Path, text: Path
 ) -> None:
     """In a process of its own; a flite that runs ends by itself, and its sentence isn't skipped."""
-    lines = "".join(f"The {a} saw the {b} at home.\n" for a in NAMES for b in NAMES)
-    text.write_text(lines)
+    # Half an hour of them: a machine with other work to do may see the first recording late.
+    triples = itertools.product(NAMES, repeat=3)
+    text.write_text("".join(f"The {a} saw the {b} and the {c} at home.\n" for a, b, c in triples))
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     command = [sys.executable, "-m", "training.cli", "synthesize", str(text), str(killed)]
     process = subprocess.Popen([*command, "--hours", "1"], stderr=subprocess.PIPE, text=True)
