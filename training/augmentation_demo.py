@@ -41,6 +41,8 @@ def demonstrate(
 ) -> list[Demonstration]:
     """Return the frames of a recording as they are, then each augmentation alone, then all.
 
+    Noise alone is left out: nothing of the recording is in it.
+
     Each is made as likely as can be, and as `config` draws it otherwise. Raises AudioError for what
     can't be read.
     """

@@ -135,7 +135,8 @@ class SpeechDataset(Dataset[Example]):
         self, frames: Frames, config: AugmentationConfig, generator: np.random.Generator
     ) -> Frames | None:
         """As much noise as there was speech; None, most of the time, is the speech itself."""
-        if not self.acoustics.noises or generator.random() >= config.noise_alone_probability:
+        probability = config.noise_alone_probability
+        if not probability or not self.acoustics.noises or generator.random() >= probability:
             return None
         noise = self.acoustics.draw_noise(len(frames), generator)
         snr_db = float(generator.uniform(*config.enclosing_noise_snr_db))
@@ -166,7 +167,8 @@ class PhoneDataset(SpeechDataset):
 def collate(examples: list[Example], padding: int) -> Batch:
     """Pad the utterances of a batch to the longest of them, and on to a multiple of PADDED_FRAMES.
 
-    A kernel is made for each new shape; 2 % more padding leaves a third of the shapes.
+    A kernel is made for each new shape: with 2 % more padding there are 378 shapes in the batches
+    of the built-in model's recipe, and not 1020.
     """
 
     def padded(sequences: list[Tensor], value: int = 0) -> Tensor:

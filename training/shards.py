@@ -12,7 +12,6 @@ import functools
 import gzip
 import io
 import json
-import shutil
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -41,6 +40,7 @@ from training.corpus import (
 )
 
 INDEX = "cuts.index.json"
+_UNFINISHED = {"unfinished": True}
 
 TIMEOUT_S = 60.0
 """How long a web server may say nothing."""
@@ -70,31 +70,31 @@ def write_shards(
     """Write what the manifests speak of as shards of so many utterances; return the shards.
 
     Recordings are stored as they are, byte by byte, texts as they are written. What can't be read
-    goes to `rejections`. They are written into OUT.partial, which is renamed when all are there:
-    interrupted, start it again. Raises CorpusError if `out` has files, or if nothing could be read.
+    goes to `rejections`. Every file appears whole, and until all are there the index says so:
+    interrupted, start it again. Raises CorpusError if `out` has shards, or nothing could be read.
     """
-    out = out.resolve()
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise CorpusError(f"{out} holds files already; give another folder, or remove it")
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    if (out / INDEX).exists() and "shards" in (out / INDEX).read_text(encoding="utf-8"):
+        raise CorpusError(f"{out} holds shards already; give another folder, or remove it")
+    out.mkdir(parents=True, exist_ok=True)
+    _write_index(out, _UNFINISHED)
     cuts = _storable(manifests, rejections)
     shards: list[Shard] = []
     while part := list(islice(cuts, utterances)):
         number = len(shards)
         shard = Shard(f"cuts.{number:06}.jsonl.gz", f"recording.{number:06}.tar", len(part))
-        write_whole(partial / shard.recording, functools.partial(_write_tar, part=part))
-        write_whole(partial / shard.cuts, functools.partial(_write_cuts, part=part))
+        write_whole(out / shard.recording, functools.partial(_write_tar, part=part))
+        write_whole(out / shard.cuts, functools.partial(_write_cuts, part=part))
         shards.append(shard)
     if not shards:
-        partial.rmdir()
+        (out / INDEX).unlink()
         raise CorpusError("nothing to write: " + ("; ".join(rejections.lines()) or "no rows"))
-    index = {"shards": [vars(shard) for shard in shards]}
-    content = json.dumps(index, indent=1) + "\n"
-    write_whole(partial / INDEX, lambda path: path.write_text(content))
-    partial.replace(out)
+    _write_index(out, {"shards": [vars(shard) for shard in shards]})
     return shards
+
+
+def _write_index(folder: Path, index: dict[str, Any]) -> None:
+    content = json.dumps(index, indent=1) + "\n"
+    write_whole(folder / INDEX, lambda path: path.write_text(content, encoding="utf-8"))
 
 
 def read_shards(
@@ -165,9 +165,15 @@ def _find(root: Path, location: str) -> list[Shard]:
         return _pairs(Path(base))
     with _open(f"{base}/{INDEX}") as file:
         try:
+            index = json.loads(file.read())
+            if index == _UNFINISHED:
+                raise CorpusError(
+                    f"{base}: not all of its shards are there, for asr-train shard did not come "
+                    "to its end; start it again with the same arguments"
+                )
             return [
                 Shard(f"{base}/{row['cuts']}", f"{base}/{row['recording']}", row["utterances"])
-                for row in json.loads(file.read())["shards"]
+                for row in index["shards"]
             ]
         except (ValueError, KeyError, TypeError) as error:
             raise CorpusError(

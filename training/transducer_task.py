@@ -13,6 +13,9 @@ from training.recipe import LossConfig, ScheduleConfig, StreamingTrainingConfig
 from training.task import StepClock, Task
 from training.tokenizer import Tokenizer
 
+FRAMES_PER_TOKEN = 5
+"""Of speech, about: what stands for the tokens of noise alone, which has none."""
+
 
 class TransducerTask(Task):
     """Weighted sum of the pruned, the simple and the CTC loss, per token."""
@@ -65,14 +68,14 @@ class TransducerTask(Task):
         if self.loss.phone_weight:
             log["phones"] = self._phone_loss(encoded, batch)
             total = total + self.loss.phone_weight * log["phones"]
-        # A batch of noise alone has no targets to divide by.
-        return total, batch.target_lengths.sum().clamp(min=1).float(), log
+        return total, _weight(batch.target_lengths, encoded.lengths), log
 
     def _phone_loss(self, encoded: EncoderOutput, batch: Batch) -> Tensor:
         """CTC of the pronunciation; silence, which the head knows from stage one, is its blank."""
         log_probs = functional.log_softmax(self.model.phones(encoded.phonetic).float(), dim=-1)
         losses = ctc_loss(log_probs, batch.phones, encoded.lengths, batch.phone_lengths)
-        # Without phones (flite can't say its text) an utterance is unknown, not silent.
+        # Without phones (flite can't say its text) an utterance is unknown, not silent. Noise alone
+        # is taken for unknown as well.
         return losses[batch.phone_lengths > 0].sum()
 
     def _join_band(
@@ -103,3 +106,9 @@ class TransducerTask(Task):
         tokens = greedy_search(self.model, encoded.frames, encoded.lengths)
         for identifier, ids in zip(batch.ids, tokens, strict=True):
             self.hypotheses[identifier] = self.tokenizer.decode(ids).strip()
+
+
+def _weight(target_lengths: Tensor, frame_lengths: Tensor) -> Tensor:
+    """Tokens that the losses of a batch are shared by; for noise as many as speech would have."""
+    instead = (frame_lengths // FRAMES_PER_TOKEN).clamp(min=1)
+    return torch.where(target_lengths > 0, target_lengths, instead).sum().float()

@@ -71,8 +71,12 @@ def test_shorter_pauses_leave_the_speech() -> None:
 
 def test_frame_targets_stay_where_they_are() -> None:
     config = AugmentationConfig(
-        silence_cut_probability=1, time_masks_per_10s=9, enclosing_noise_probability=1
+        silence_cut_probability=1,
+        time_masks_per_10s=9,
+        enclosing_noise_probability=1,
+        noise_alone_probability=1,
     ).for_frame_targets()
+    assert config.noise_alone_probability == 0
     silent = np.concatenate([frames(), np.full((200, 80), -15.0, np.float32)])
     same = augment(silent, 1.0, config, MEAN, NOISE, np.random.default_rng(0))
     assert len(same) == len(silent)

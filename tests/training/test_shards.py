@@ -164,7 +164,7 @@ def test_what_can_not_be_reached_is_an_error_that_says_what_to_do(root: Path, ur
     assert "train-0" in FeatureCache(root / "cache"), "what was computed is kept"
 
 
-def test_an_interrupted_writing_leaves_nothing_that_could_be_taken_for_all(
+def test_an_interrupted_writing_is_not_taken_for_all_there_is(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest, out = root / "tones" / "manifest.jsonl", root / "out"
@@ -179,16 +179,17 @@ def test_an_interrupted_writing_leaves_nothing_that_could_be_taken_for_all(
         patched.setattr(training.shards, "_write_cuts", interrupted)
         with pytest.raises(KeyboardInterrupt):
             write_shards([manifest], out, 2, Rejections())
-    assert not out.exists()
+    with pytest.raises(CorpusError, match="not all of its shards are there"):
+        read_shards(root, "out", "train", Rejections())
     write_shards([manifest], out, 2, Rejections())
     assert sorted(path.name for path in out.iterdir()) == sorted(
         path.name for path in (root / "shards").iterdir()
     )
-    assert not (root / "out.partial").exists()
+    assert len(read_shards(root, "out", "train", Rejections())) == len(TEXTS)
     (root / "empty.jsonl").touch()
     with pytest.raises(CorpusError, match="nothing to write"):
         write_shards([root / "empty.jsonl"], root / "nothing", 2, Rejections())
-    assert not (root / "nothing.partial").exists()
+    assert not any((root / "nothing").iterdir())
 
 
 def test_the_command_counts_what_it_leaves_out(root: Path) -> None:
@@ -203,5 +204,5 @@ def test_the_command_counts_what_it_leaves_out(root: Path) -> None:
     assert "6 utterances in 2 shards" in result.output
     for left_out in ("absent", "train-0", "tones/manifest.jsonl:9"):
         assert f"such as {left_out}" in result.output
-    with pytest.raises(CorpusError, match="holds files already"):
+    with pytest.raises(CorpusError, match="holds shards already"):
         write_shards([manifest], out, 4, Rejections())

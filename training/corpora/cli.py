@@ -67,7 +67,12 @@ def recordings(
         ),
     ] = None,
     dev_share: Annotated[
-        float, typer.Option(min=0.0, max=0.9, help="Share of the sentences to measure on.")
+        float,
+        typer.Option(
+            min=0.0,
+            max=0.9,
+            help="Share of the sentences to measure on; those of an earlier manifest stay.",
+        ),
     ] = 0.1,
 ) -> None:
     """Write a manifest of your own recordings, to fine-tune on."""

@@ -36,9 +36,11 @@ def prepare_recordings(
     many of 100 sentences, divided by 100, are kept from training to measure on. The choice goes by
     the sentence: one that was recorded twice is on one side, and the same recordings are divided in
     the same way each time. When recordings are added, a sentence stays on the side where the
-    manifest of before has it: what a model was trained on is not measured with.
+    manifest of before has it, whatever `dev_share` is now, and new ones fill up the share: what a
+    model was trained on is not measured with. Without that manifest all is divided anew.
 
-    Raises CorpusError if there are fewer than two sentences, or the table can't be read.
+    Raises CorpusError if there are fewer than two sentences, if the table can't be read, or if the
+    manifest of before can't be gone on with.
     """
     if not folder.is_dir():
         raise CorpusError(f"{folder}: no such folder; expected one with recordings")
@@ -63,12 +65,18 @@ def _earlier_sides(manifest: Path) -> dict[str, str]:
         return {}
     try:
         rows = [json.loads(line) for _, line in numbered_lines(manifest)]
-        return {normalize(row["text"]): row["split"] for row in rows}
+        sides = {normalize(row["text"]): row["split"] for row in rows}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorpusError(
             f"{manifest}: its rows say what was kept from training, but can't be read "
             f"({type(error).__name__} {error}); mend it, or remove it to divide all anew"
         ) from error
+    if others := {str(side) for side in sides.values()} - {"dev", "train"}:
+        raise CorpusError(
+            f"{manifest}: has rows of split {', '.join(sorted(others))}; expected a manifest that "
+            "this command wrote, with train and dev; move it away to divide all anew"
+        )
+    return sides
 
 
 def _divide(
@@ -77,14 +85,19 @@ def _divide(
     """Give each utterance its split: by its sentence, as it was, or drawn by the sentence's hash.
 
     So many are drawn that `dev` has its share; one at least is left to train on, if it can be.
+    Raises CorpusError if all sentences are of one side of before.
     """
     sentences: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in utterances:
         sentences[normalize(utterance.text)].append(utterance)
     dev = {text for text in sentences if earlier.get(text) == "dev"}
     new = [text for text in sentences if text not in earlier]
-    if not new and len(dev) in (0, len(sentences)):  # of all that was there, one side is gone
-        dev, new = set(), list(sentences)
+    if sentences and not new and len(dev) in (0, len(sentences)):
+        gone = "measure on" if not dev else "train on"
+        raise CorpusError(
+            f"of the recordings that {MANIFEST} kept to {gone} none is left; remove it to divide "
+            "all anew, and don't measure a model that has heard them"
+        )
     new.sort(key=lambda text: hashlib.sha256(text.encode()).digest())
     wanted = max(1, min(round(dev_share * len(sentences)), len(sentences) - 1))
     dev.update(new[: max(0, wanted - len(dev))])

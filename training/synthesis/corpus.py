@@ -111,6 +111,7 @@ def synthesize(
     A finished shard is recorded in `out_dir/shards` and not done again, so a run that was stopped
     (as soon as `stopped()`, or killed, or by a full disk) continues, and ends with the manifest
     that it would have had. A larger `hours` extends a corpus. `jobs` synthesisers run at a time.
+    While another run adds to `out_dir` this one waits.
 
     Raises CorpusError if a synthesiser or a voice is missing, if `out_dir` holds a corpus drawn
     otherwise, if the text has too few sentences, or if the disk is full.
@@ -118,6 +119,10 @@ def synthesize(
     if not (hours > 0 and jobs > 0):
         raise CorpusError(f"got {hours} hours, {jobs} jobs; expected numbers above 0")
     require(settings.groups)
+    if not settings.text.is_file():
+        raise CorpusError(
+            f"{settings.text}: no such file; expected a text, plain or .xz, or a manifest"
+        )
     try:
         with exclusive(out_dir / "synthesis.lock"):
             ids = _claim(out_dir, settings)
@@ -313,10 +318,6 @@ def _claim(out_dir: Path, settings: SynthesisSettings) -> str:
     Returns what the ids of its utterances begin with: corpora that are drawn otherwise can be
     trained on together.
     """
-    if not settings.text.is_file():
-        raise CorpusError(
-            f"{settings.text}: no such file; expected a text, plain or .xz, or a manifest"
-        )
     drawn = settings.claim()
     ids = f"synth-{hashlib.sha256(json.dumps(drawn).encode()).hexdigest()[:6]}"
     claim = out_dir / "synthesis.json"

@@ -152,10 +152,12 @@ def test_a_sentence_stays_on_its_side(before: list[str], after: list[str], share
         return {item.text: str(item.split) for item in _divide(recordings, share, earlier)}
 
     first = divided(before, {})
+    if set(after) <= set(before) and len({first[text] for text in after}) == 1:
+        with pytest.raises(CorpusError, match="none is left; remove it to divide all anew"):
+            divided(after, first)
+        return
     second = divided(after, first)
-    kept = [text for text in after if text in first]
-    one_side_is_gone = len({first[text] for text in kept}) == 1 and len(kept) == len(after)
-    assert one_side_is_gone or all(second[text] == first[text] for text in kept)
+    assert all(second[text] == side for text, side in first.items() if text in second)
     assert set(second.values()) == {"dev", "train"}
 
 
@@ -170,6 +172,9 @@ def test_recordings_that_are_added_leave_the_measured_ones(tmp_path: Path) -> No
     after = rows(tmp_path)
     assert all(after[name]["split"] == row["split"] for name, row in before.items())
     assert sum(row["split"] == "dev" for row in after.values()) == 6
+    (tmp_path / "manifest.jsonl").write_text('{"text": "Sentence 1", "split": "test"}\n')
+    with pytest.raises(CorpusError, match="has rows of split test"):
+        prepare_recordings(tmp_path, QUIET)
     (tmp_path / "manifest.jsonl").write_text('{"text": 1}\n')
     with pytest.raises(CorpusError, match="what was kept from training, but can't be read"):
         prepare_recordings(tmp_path, QUIET)
