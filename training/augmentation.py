@@ -41,37 +41,41 @@ def augment(
     config: AugmentationConfig,
     mean: Frames,
     acoustics: Acoustics,
-    generator: np.random.Generator,
+    timing: np.random.Generator,
+    sound: np.random.Generator,
     shortest: int = 0,
 ) -> Frames:
     """Return the augmented frames `(T', 80)`: as said by another voice, in another place.
 
     rate: by which time is compressed.
     mean: `(80,)` what a masked bin is set to: nothing known, once features are normalised.
+    timing: draws what moves, cuts or adds frames; views of an utterance, compared frame by frame,
+    share it.
+    sound: draws all else.
     shortest: frames that pauses are not cut below. Of a recording that is all silence, whatever its
     text says, less would be left than its tokens need.
     """
     frames = stretch(frames, rate)
-    if generator.random() < config.silence_cut_probability:
-        cut = cut_silence(frames, generator)
+    if timing.random() < config.silence_cut_probability:
+        cut = cut_silence(frames, timing)
         frames = cut if len(cut) >= shortest else frames
-    frames = mel_warp(frames, float(generator.uniform(*config.mel_warp)))
-    if generator.random() < config.room_probability:
-        frames = reverberate(frames, acoustics.draw_room(generator))
-    if acoustics.noises and generator.random() < config.recorded_noise_probability:
-        noise = acoustics.draw_noise(len(frames), generator)
-        frames = add_noise(frames, noise, float(generator.uniform(*config.recorded_noise_snr_db)))
-    if acoustics.noises and generator.random() < config.enclosing_noise_probability:
-        parts = generator.integers(0, ENCLOSING_FRAMES + 1, 2)
-        noise = acoustics.draw_noise(int(parts.sum()), generator)
-        snr_db = float(generator.uniform(*config.enclosing_noise_snr_db))
+    frames = mel_warp(frames, float(sound.uniform(*config.mel_warp)))
+    if sound.random() < config.room_probability:
+        frames = reverberate(frames, acoustics.draw_room(sound))
+    if acoustics.noises and sound.random() < config.recorded_noise_probability:
+        noise = acoustics.draw_noise(len(frames), sound)
+        frames = add_noise(frames, noise, float(sound.uniform(*config.recorded_noise_snr_db)))
+    if acoustics.noises and timing.random() < config.enclosing_noise_probability:
+        parts = timing.integers(0, ENCLOSING_FRAMES + 1, 2)
+        noise = acoustics.draw_noise(int(parts.sum()), sound)
+        snr_db = float(sound.uniform(*config.enclosing_noise_snr_db))
         frames = enclose(frames, noise, int(parts[0]), snr_db)
-    if generator.random() < config.noise_probability:
-        frames = add_noise_floor(frames, float(generator.uniform(*config.noise_snr_db)), generator)
-    if generator.random() < config.narrow_probability:
-        frames = narrow(frames, generator)
-    frames += np.float32(generator.uniform(*config.gain_db) * DB_TO_LOG)
-    mask(frames, config, mean, generator)
+    if sound.random() < config.noise_probability:
+        frames = add_noise_floor(frames, float(sound.uniform(*config.noise_snr_db)), sound)
+    if sound.random() < config.narrow_probability:
+        frames = narrow(frames, sound)
+    frames += np.float32(sound.uniform(*config.gain_db) * DB_TO_LOG)
+    mask(frames, config, mean, sound)
     return frames
 
 

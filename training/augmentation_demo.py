@@ -71,7 +71,7 @@ def demonstrate(
 
     def made(chosen: AugmentationConfig) -> Frames:
         rate = float(generator.uniform(*chosen.stretch))
-        return augment(frames.copy(), rate, chosen, mean, acoustics, generator)
+        return augment(frames.copy(), rate, chosen, mean, acoustics, generator, generator)
 
     alone = [Demonstration(name, made(replace(ranges, **kind))) for name, kind in kinds.items()]
     return [Demonstration("original", frames), *alone, Demonstration("as_trained", made(config))]

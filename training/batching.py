@@ -15,6 +15,7 @@ class Draw:
     epoch: int
     copy: int = 0  # how often the epoch has drawn it before
     batch: int = 0  # of the epoch, in the order of duration
+    view: int = 0  # of the views of an utterance that a batch holds; they differ in sound, not time
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class BatchPlan:
     batch_seconds: float  # audio in a batch, padding included
     seed: int
     world_size: int = 1  # batches of one step: one for each process
+    views: int = 1  # of each utterance in its batch: first all of one view, then all of the next
 
     def epoch(self, epoch: int) -> list[list[list[Draw]]]:
         """Return the steps of an epoch; a step holds `world_size` batches.
@@ -47,7 +49,7 @@ class BatchPlan:
             for index, count in enumerate(copies.tolist())
             for copy in range(count)
         ]
-        batches = self._cut_into_batches([draws[i] for i in order])
+        batches = [self._with_views(b) for b in self._cut_into_batches([draws[i] for i in order])]
         steps = [batches[i : i + self.world_size] for i in range(0, len(batches), self.world_size)]
         if len(steps[-1]) < self.world_size:
             # Every process takes part in every step: the last one borrows batches of the first.
@@ -58,7 +60,7 @@ class BatchPlan:
 
     def step_seconds(self) -> float:
         """Audio in one step of all processes, on average, without the padding."""
-        expected = float(np.dot(self.durations, self.weights))
+        expected = self.views * float(np.dot(self.durations, self.weights))
         return expected / max(1, len(self.epoch(0)))
 
     def _cut_into_batches(self, draws: list[Draw]) -> list[list[Draw]]:
@@ -67,11 +69,14 @@ class BatchPlan:
         for draw in draws:
             duration = self.durations[draw.index]
             longest = max(longest, duration)
-            if batches[-1] and longest * (len(batches[-1]) + 1) > self.batch_seconds:
+            if batches[-1] and longest * (len(batches[-1]) + 1) * self.views > self.batch_seconds:
                 batches.append([])
                 longest = duration
             batches[-1].append(replace(draw, batch=len(batches) - 1))
         return batches
+
+    def _with_views(self, batch: list[Draw]) -> list[Draw]:
+        return [replace(draw, view=view) for view in range(self.views) for draw in batch]
 
 
 class StepSampler(Sampler[list[Draw]]):

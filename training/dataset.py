@@ -114,8 +114,10 @@ class SpeechDataset(Dataset[Example]):
         of_batch = np.random.default_rng([self.seed, draw.epoch, draw.batch])
         rate = float(of_batch.uniform(*self.augmentation.stretch))
         utterance = zlib.crc32(identifier.encode())
-        generator = np.random.default_rng([self.seed, draw.epoch, utterance, draw.copy])
-        noise = self._noise_instead(frames, self.augmentation, generator)
+        of_draw = [self.seed, draw.epoch, utterance, draw.copy]
+        timing = np.random.default_rng(of_draw)
+        sound = np.random.default_rng([*of_draw, draw.view])
+        noise = self._noise_instead(frames, self.augmentation, timing, sound)
         shortest = 3 + SUBSAMPLING * (len(self.speech.tokens[draw.index]) + 1)  # see `trainable`
         features = augment(
             frames if noise is None else noise,
@@ -123,7 +125,8 @@ class SpeechDataset(Dataset[Example]):
             self.augmentation,
             self.mean,
             self.acoustics,
-            generator,
+            timing,
+            sound,
             shortest,
         )
         if noise is None:
@@ -132,14 +135,18 @@ class SpeechDataset(Dataset[Example]):
         return Example(identifier, features, nothing, nothing)
 
     def _noise_instead(
-        self, frames: Frames, config: AugmentationConfig, generator: np.random.Generator
+        self,
+        frames: Frames,
+        config: AugmentationConfig,
+        timing: np.random.Generator,
+        sound: np.random.Generator,
     ) -> Frames | None:
         """As much noise as there was speech; None, most of the time, is the speech itself."""
         probability = config.noise_alone_probability
-        if not probability or not self.acoustics.noises or generator.random() >= probability:
+        if not probability or not self.acoustics.noises or timing.random() >= probability:
             return None
-        noise = self.acoustics.draw_noise(len(frames), generator)
-        snr_db = float(generator.uniform(*config.enclosing_noise_snr_db))
+        noise = self.acoustics.draw_noise(len(frames), sound)
+        snr_db = float(sound.uniform(*config.enclosing_noise_snr_db))
         return noise_beside(frames, noise, snr_db)
 
     def _example(self, index: int, features: Frames, rate: float) -> Example:

@@ -283,6 +283,24 @@ def ctc_loss(
     )
 
 
+def consistency_loss(log_probs: Tensor, frame_lengths: Tensor) -> Tensor:
+    """Divergence of each utterance's posteriors from those of its other view, (B,) in nats.
+
+    Each view learns from the other, which is taken as it is. As the other is seldom masked or noisy
+    at the same place, a frame learns to be told from its surroundings, and posteriors are less sure
+    of what a single view has shown. (CR-CTC, arXiv 2410.05101, section 3.)
+
+    Args:
+        log_probs: (B, T, V) normalised; B is even, and utterance i + B / 2 is another view of i.
+        frame_lengths: (B,) of which both views have the same.
+    """
+    log_probs = full_precision(log_probs)
+    other = log_probs.detach().unflatten(0, (2, -1)).flip(0).flatten(0, 1)
+    divergence = F.kl_div(log_probs, other, reduction="none", log_target=True).sum(dim=2)  # (B, T)
+    frames = torch.arange(log_probs.shape[1], device=log_probs.device)
+    return divergence.masked_fill(frames >= frame_lengths[:, None], 0.0).sum(dim=1)
+
+
 def _log_matmul_exp(encoder: Tensor, predictor: Tensor) -> Tensor:
     """log sum_v exp(encoder + predictor): (B, T, V), (B, U+1, V) -> (B, T, U+1)."""
     # The maxima only keep exp() in range: they cancel, so they carry no gradient.

@@ -24,8 +24,7 @@ class PhoneTask(Task):
         clock: StepClock,
         seed: int,
     ) -> None:
-        super().__init__(schedule, streaming, clock, seed)
-        self.model = model
+        super().__init__(model, schedule, streaming, clock, seed)
         model.requires_grad_(False)
         for part in self._trained():
             part.requires_grad_(True)

@@ -143,6 +143,7 @@ class ScheduleConfig:
     warmup_hours: float = 4.0  # audio over which the rate rises from zero
     decay_hours: float = 40.0  # audio over which it falls to zero at the end
     weight_decay: float = 0.01
+    skip_probability: float = 0.0  # of each branch of each block being skipped by an utterance
     gradient_clip: float = 5.0
     average_decay: float = 0.998  # of the exponential moving average of the weights
     validate_every_hours: float = 20.0  # audio between two validations
@@ -152,6 +153,10 @@ class ScheduleConfig:
         _require_positive(self, "hours", "batch_seconds", "learning_rate", "validate_every_hours")
         if not 0 <= self.average_decay < 1:
             raise ValueError(f"average_decay is {self.average_decay}; expected 0 to 1, without 1")
+        if not 0 <= self.skip_probability < 1:
+            raise ValueError(
+                f"skip_probability is {self.skip_probability}; expected 0 to 1, without 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,7 @@ class LossConfig:
     fastemit: float = 0.005  # arXiv 2010.11148
     band: int = 5  # predictor positions per frame in the pruned lattice
     simple_weight: float = 0.5  # of the cheap lattice, after the ramp
+    consistency_weight: float = 0.0  # of two views of each utterance, heard together; 0: one view
     phone_weight: float = 0.0  # of phone CTC on the lower blocks (needs flite); 0: none
     ramp_hours: float = 6.0  # audio over which the pruned loss grows from 0.1 to 1
 

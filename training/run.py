@@ -190,7 +190,8 @@ def _train(
     heard_before: float,
 ) -> float:
     """Train the transducer to the end; return the hours of audio that it heard in this run."""
-    plan = _plan(prepared.train, recipe, recipe.train)
+    views = 2 if recipe.loss.consistency_weight else 1
+    plan = _plan(prepared.train, recipe, recipe.train, views)
     clock = StepClock(plan.step_seconds())
     task = TransducerTask(
         model,
@@ -241,7 +242,7 @@ def _mix_in(model: Transducer, initial: dict[str, Tensor], share: float) -> None
         weight.lerp_(initial[name].to(weight.device), share)
 
 
-def _plan(speech: Speech, recipe: Recipe, schedule: ScheduleConfig) -> BatchPlan:
+def _plan(speech: Speech, recipe: Recipe, schedule: ScheduleConfig, views: int = 1) -> BatchPlan:
     return BatchPlan(
-        speech.durations, speech.weights, schedule.batch_seconds, recipe.seed, world_size()
+        speech.durations, speech.weights, schedule.batch_seconds, recipe.seed, world_size(), views
     )

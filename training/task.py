@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from training.dataset import Batch
+from training.model import ConformerBlock, Transducer
 from training.optimizer import MuonAdamW
 from training.recipe import ScheduleConfig, StreamingTrainingConfig
 from training.streaming_draw import draw_streaming
@@ -46,13 +47,18 @@ class Task(lightning.LightningModule):
 
     def __init__(
         self,
+        model: Transducer,
         schedule: ScheduleConfig,
         streaming: StreamingTrainingConfig,
         clock: StepClock,
         seed: int,
     ) -> None:
         super().__init__()
+        self.model = model
         self.schedule, self.streaming, self.clock, self.seed = schedule, streaming, clock, seed
+        for module in model.modules():
+            if isinstance(module, ConformerBlock):
+                module.skip_probability = schedule.skip_probability
         self.step_values: dict[str, Tensor] = {}
         """Losses of the last step, for the journal."""
 

@@ -7,7 +7,13 @@ from torch.nn import functional
 from asr.decoding.hypothesis import BLANK as BLANK_ID
 from training.dataset import Batch
 from training.decoding import greedy_search
-from training.loss import band_targets, ctc_loss, gather_band, transducer_loss
+from training.loss import (
+    band_targets,
+    consistency_loss,
+    ctc_loss,
+    gather_band,
+    transducer_loss,
+)
 from training.model import EncoderOutput, Transducer
 from training.recipe import LossConfig, ScheduleConfig, StreamingTrainingConfig
 from training.task import StepClock, Task
@@ -18,7 +24,7 @@ FRAMES_PER_TOKEN = 5
 
 
 class TransducerTask(Task):
-    """Weighted sum of the pruned, the simple and the CTC loss, per token."""
+    """Weighted sum of the losses that the recipe names, per token."""
 
     def __init__(
         self,
@@ -30,8 +36,8 @@ class TransducerTask(Task):
         clock: StepClock,
         seed: int,
     ) -> None:
-        super().__init__(schedule, streaming, clock, seed)
-        self.model, self.tokenizer, self.loss = model, tokenizer, loss
+        super().__init__(model, schedule, streaming, clock, seed)
+        self.tokenizer, self.loss = tokenizer, loss
         model.phones.requires_grad_(bool(loss.phone_weight))
         self.hypotheses: dict[str, str] = {}
         """Texts of the running validation by utterance id."""
@@ -54,17 +60,16 @@ class TransducerTask(Task):
             blank=BLANK_ID,
             fastemit=self.loss.fastemit,
         )
-        ctc = ctc_loss(
-            functional.log_softmax(self.model.ctc(encoded.frames).float(), dim=-1),
-            batch.targets,
-            encoded.lengths,
-            batch.target_lengths,
-        )
+        ctc_log_probs = functional.log_softmax(self.model.ctc(encoded.frames).float(), dim=-1)
+        ctc = ctc_loss(ctc_log_probs, batch.targets, encoded.lengths, batch.target_lengths)
         pruned_weight, simple_weight = self._ramp()
         simple, pruned = parts.simple.sum(), parts.pruned.sum()
         ctc = ctc.sum()
         log = {"pruned": pruned, "simple": simple, "ctc": ctc}
         total = pruned_weight * pruned + simple_weight * simple + self.loss.ctc_weight * ctc
+        if self.loss.consistency_weight:
+            log["consistency"] = consistency_loss(ctc_log_probs, encoded.lengths).sum()
+            total = total + self.loss.consistency_weight * log["consistency"]
         if self.loss.phone_weight:
             log["phones"] = self._phone_loss(encoded, batch)
             total = total + self.loss.phone_weight * log["phones"]

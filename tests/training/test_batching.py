@@ -1,6 +1,7 @@
 """The order of training is a function of (seed, epoch, step)."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,18 @@ def test_copies_of_an_utterance_are_numbered() -> None:
         (index, 3, copy) for index in range(300) for copy in (0, 1)
     ]
     assert {d.copy for s in plan(weight=0.7).epoch(0) for b in s for d in b} == {0}
+
+
+def test_views_of_an_utterance_share_a_batch() -> None:
+    two = BatchPlan(DURATIONS, [1.0] * 300, 40.0, seed=1, views=2)
+    batches = [batch for step in two.epoch(3) for batch in step]
+    for batch in batches:
+        first, second = batch[: len(batch) // 2], batch[len(batch) // 2 :]
+        assert second == [replace(draw, view=1) for draw in first]
+        assert {draw.view for draw in first} == {0}
+        assert len(first) == 1 or max(seconds(batch)) * len(batch) <= 40.0
+    assert sorted(draw.index for batch in batches for draw in batch) == sorted([*range(300)] * 2)
+    assert two.step_seconds() == pytest.approx(2 * sum(DURATIONS) / len(two.epoch(0)))
 
 
 def test_an_epoch_that_leaves_everything_out_is_passed_over() -> None:

@@ -38,6 +38,38 @@ def test_two_copies_in_an_epoch_are_augmented_differently(dataset: SpeechDataset
     assert first.shape != second.shape or not np.array_equal(first, second)
 
 
+def test_views_of_an_utterance_differ_in_sound_and_not_in_time(dataset: SpeechDataset) -> None:
+    """They are compared frame by frame: pauses are cut and noises put around both alike."""
+    config = AugmentationConfig(
+        recorded_noise_probability=0.5,
+        enclosing_noise_probability=0.5,
+        noise_alone_probability=0.2,
+        room_probability=0.3,
+        narrow_probability=0.3,
+        silence_cut_probability=0.5,
+    )
+    noise = np.random.default_rng(0).normal(0, 2, (500, 80)).astype(np.float32)
+    pause = np.full((100, 80), -15.9, np.float32)
+    frames = np.concatenate([dataset.cache["train-0"], pause, dataset.cache["train-0"]])
+    varied = SpeechDataset(
+        Speech(dataset.speech.cuts, [[1]], [[2]], [1.0]),
+        {"train-0": frames},
+        MEAN,
+        Acoustics(("hiss",), {"hiss": noise}),
+        config,
+    )
+    lengths, silent = set(), 0
+    for epoch in range(60):
+        first, second = (varied[Draw(0, epoch, view=view)] for view in (0, 1))
+        assert first.features.shape == second.features.shape
+        assert not np.array_equal(first.features, second.features)
+        assert first.targets.tolist() == second.targets.tolist()
+        assert first.phones.tolist() == second.phones.tolist()
+        lengths.add(len(first.features))
+        silent += not len(first.targets)
+    assert len(lengths) > 20 and 0 < silent < 40
+
+
 def test_cut_pauses_leave_a_frame_for_each_token(dataset: SpeechDataset) -> None:
     """Of a silent recording with a long text too little would be left: the loss would refuse it."""
     config = AugmentationConfig(silence_cut_probability=1, stretch=(1, 1))

@@ -15,6 +15,7 @@ from torch import Tensor
 from training.lattice import run_lattice
 from training.loss import (
     band_targets,
+    consistency_loss,
     ctc_loss,
     gather_band,
     prune_ranges,
@@ -476,3 +477,26 @@ def test_ctc_loss_is_unreduced_float32_and_zero_where_frames_are_too_few() -> No
     loss.sum().backward()
     assert logits.grad is not None
     assert logits.grad[0].any() and not logits.grad[1].any()
+
+
+def test_consistency_loss_is_the_divergence_from_the_other_view() -> None:
+    logits = torch.randn(4, 6, 5, requires_grad=True)
+    lengths = torch.tensor([6, 4, 6, 4])
+    with torch.no_grad():
+        logits[1::2, 4:] = 9.0  # padding, which is not compared
+    loss = consistency_loss(logits.log_softmax(-1), lengths)
+    probs = logits.detach().softmax(-1)
+    for index, length in enumerate(lengths.tolist()):
+        mine, other = probs[index, :length], probs[(index + 2) % 4, :length]
+        torch.testing.assert_close(loss[index], (other * (other / mine).log()).sum())
+    # The other view is taken as it is: each one's gradient is that of a cross entropy with it.
+    (grad,) = torch.autograd.grad(loss[0], logits)
+    assert not grad[1:].any() and not grad[0, lengths[0] :].any()
+    torch.testing.assert_close(grad[0], probs[0] - probs[2])
+
+
+def test_consistency_of_views_that_agree_is_perfect() -> None:
+    view = torch.randn(3, 4, 5).log_softmax(-1)
+    assert not consistency_loss(torch.cat([view, view]), torch.tensor([4, 2, 1] * 2)).any()
+    with pytest.raises(RuntimeError):
+        consistency_loss(view, torch.tensor([4, 2, 1]))  # an odd number of views

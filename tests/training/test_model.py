@@ -54,6 +54,22 @@ def test_a_stream_equals_the_whole_utterance(model: Transducer, chunk: int) -> N
 
 
 @torch.no_grad()
+def test_only_in_training_branches_are_skipped(model: Transducer) -> None:
+    features = torch.randn(64, 4 * 8 + 3, 80, dtype=model.ctc.weight.dtype)[:1].expand(64, -1, -1)
+    lengths = torch.tensor([features.size(1)] * 64)
+    heard = model.encode(features, lengths).frames
+    for block in model.encoder.blocks:
+        block.skip_probability = 0.5
+    torch.testing.assert_close(model.encode(features, lengths).frames, heard)
+    skipped = model.train().encode(features, lengths).frames
+    assert not torch.isclose(skipped[0], skipped[1:]).flatten(1).all(dim=1).any(), "each its own"
+    block = model.encoder.blocks[0]
+    x = torch.randn(2000, 1, CONFIG.dim).to(features)
+    mean = block._add(x, torch.ones_like(x)).sub(x).mean()
+    assert abs(float(mean) - 1) < 0.1, "as much on average as without"
+
+
+@torch.no_grad()
 def test_coalesced_chunks_equal_single_ones(model: Transducer) -> None:
     features = torch.randn(1, 4 * 32 + 3, 80, dtype=model.ctc.weight.dtype)
     state = initial_state(CONFIG, 1, LEFT, like=features)

@@ -53,6 +53,17 @@ def test_an_utterance_without_phones_is_unknown_and_not_silent() -> None:
     assert phone_loss(batch([[], []])) == 0.0
 
 
+def test_two_views_are_compared_frame_by_frame() -> None:
+    task = transducer_task()
+    task.loss = replace(task.loss, consistency_weight=0.5)
+    views = batch([[1, 2], [1, 2]])
+    total, _, parts = task.losses(views, None, None)
+    assert parts["consistency"] > 0.1
+    task.loss = replace(task.loss, consistency_weight=0.0)
+    without, _, _ = task.losses(views, None, None)
+    assert (total - without).item() == pytest.approx(0.5 * parts["consistency"].item(), rel=1e-3)
+
+
 def test_a_batch_of_noise_alone_teaches_blanks() -> None:
     task = transducer_task()
     silent = replace(
