@@ -33,7 +33,7 @@ class PhoneTask(Task):
         return [self.model.encoder.subsampling, self.model.encoder.blocks, self.model.phones]
 
     def losses(
-        self, batch: Batch, chunk_frames: int | None, left_frames: int | None
+        self, batch: Batch, chunk_frames: Tensor, left_frames: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         logits, labels = self._logits(batch, chunk_frames, left_frames)
         total = functional.cross_entropy(
@@ -42,7 +42,7 @@ class PhoneTask(Task):
         return total, (labels != IGNORED_LABEL).sum().float(), {}
 
     def _logits(
-        self, batch: Batch, chunk_frames: int | None, left_frames: int | None
+        self, batch: Batch, chunk_frames: int | Tensor, left_frames: int | Tensor
     ) -> tuple[Tensor, Tensor]:
         out = self.model.encode(batch.features, batch.feature_lengths, chunk_frames, left_frames)
         padding = out.phonetic.size(1) - batch.targets.size(1)  # of the whole batch, see `collate`

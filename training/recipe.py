@@ -178,11 +178,11 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class StreamingTrainingConfig:
-    """What is drawn for each batch, so that one set of weights serves every chunk size."""
+    """What each utterance of a batch draws, so that one set of weights serves every chunk size."""
 
     chunk_frames: tuple[int, ...] = (4, 8, 16)
     left_frames: tuple[int, ...] = (64, 128)
-    full_probability: float = 0.2  # of a batch that sees the whole utterance
+    full_probability: float = 0.2  # of an utterance that is seen as a whole
     validation_chunk_frames: int = 8
     validation_left_frames: int = 64
 

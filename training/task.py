@@ -70,7 +70,7 @@ class Task(lightning.LightningModule):
 
     @abstractmethod
     def losses(
-        self, batch: Batch, chunk_frames: int | None, left_frames: int | None
+        self, batch: Batch, chunk_frames: Tensor, left_frames: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return the summed loss of a batch, what to divide it by, and parts for the log.
 
@@ -82,7 +82,9 @@ class Task(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         generator = np.random.default_rng([self.seed, self.global_step, self.global_rank])
-        total, weight, parts = self.losses(batch, *draw_streaming(self.streaming, generator))
+        chunk_frames, left_frames = draw_streaming(self.streaming, generator, len(batch.ids))
+        device = batch.features.device
+        total, weight, parts = self.losses(batch, chunk_frames.to(device), left_frames.to(device))
         # Divide by the mean weight of all processes, so that averaged gradients are those of the
         # joined batch however uneven its shares are.
         if torch.distributed.is_initialized():

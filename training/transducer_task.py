@@ -43,7 +43,7 @@ class TransducerTask(Task):
         """Texts of the running validation by utterance id."""
 
     def losses(
-        self, batch: Batch, chunk_frames: int | None, left_frames: int | None
+        self, batch: Batch, chunk_frames: Tensor, left_frames: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         encoded = self.model.encode(
             batch.features, batch.feature_lengths, chunk_frames, left_frames

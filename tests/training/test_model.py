@@ -11,6 +11,7 @@ from training.model import (
     sized,
     subsampled_lengths,
 )
+from training.streaming_draw import WHOLE
 from training.synthesis import PHONES
 
 CONFIG = ModelConfig(vocab_size=30, dim=64, layers=3, conv_kernel=7)
@@ -87,6 +88,19 @@ def test_a_longer_chunk_and_the_past_do_change_the_result(model: Transducer) -> 
     for chunk, left in ((8, LEFT), (16, LEFT), (8, 1000)):
         other = model.encode(features, lengths, chunk, left).frames
         assert (whole - other).abs().max() > 1e-3, "the mask hides nothing"
+
+
+@torch.no_grad()
+def test_each_utterance_of_a_batch_has_its_own_context(model: Transducer) -> None:
+    features = torch.randn(1, 403, 80, dtype=model.ctc.weight.dtype)
+    lengths = torch.tensor([403] * 4)
+    chunks, lefts = torch.tensor([4, 8, 8, WHOLE]), torch.tensor([LEFT, LEFT, 5, LEFT])
+    out = model.encode(features.expand(4, -1, -1), lengths, chunks, lefts).frames
+    assert all((out[row] - out[row + 1]).abs().max() > 1e-3 for row in range(3))
+    for row in range(3):
+        alone = model.encode(features, lengths[:1], int(chunks[row]), int(lefts[row])).frames[0]
+        assert (out[row] - alone).abs().max() <= tolerance(model)
+    assert (out[3] - model.encode(features, lengths[:1]).frames[0]).abs().max() <= tolerance(model)
 
 
 @pytest.mark.parametrize("chunk", [None, 8])

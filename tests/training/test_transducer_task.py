@@ -8,10 +8,14 @@ import torch
 from training.dataset import Batch
 from training.model import ModelConfig, Transducer
 from training.recipe import LossConfig, ScheduleConfig, StreamingTrainingConfig
+from training.streaming_draw import WHOLE
 from training.task import StepClock
 from training.transducer_task import FRAMES_PER_TOKEN, TransducerTask
 
 CONFIG = ModelConfig(vocab_size=30, dim=32, layers=1, conv_kernel=7)
+
+
+WHOLE_UTTERANCES = torch.full((2,), WHOLE), torch.full((2,), WHOLE)
 
 
 def transducer_task() -> TransducerTask:
@@ -29,7 +33,7 @@ def transducer_task() -> TransducerTask:
 
 def phone_loss(batch: Batch) -> float:
     with torch.no_grad():
-        return float(transducer_task().losses(batch, None, None)[2]["phones"])
+        return float(transducer_task().losses(batch, *WHOLE_UTTERANCES)[2]["phones"])
 
 
 def batch(phones: list[list[int]]) -> Batch:
@@ -57,10 +61,10 @@ def test_two_views_are_compared_frame_by_frame() -> None:
     task = transducer_task()
     task.loss = replace(task.loss, consistency_weight=0.5)
     views = batch([[1, 2], [1, 2]])
-    total, _, parts = task.losses(views, None, None)
+    total, _, parts = task.losses(views, *WHOLE_UTTERANCES)
     assert parts["consistency"] > 0.1
     task.loss = replace(task.loss, consistency_weight=0.0)
-    without, _, _ = task.losses(views, None, None)
+    without, _, _ = task.losses(views, *WHOLE_UTTERANCES)
     assert (total - without).item() == pytest.approx(0.5 * parts["consistency"].item(), rel=1e-3)
 
 
@@ -71,7 +75,7 @@ def test_a_batch_of_noise_alone_teaches_blanks() -> None:
         targets=torch.empty(2, 0, dtype=torch.int64),
         target_lengths=torch.tensor([0, 0]),
     )
-    total, weight, _ = task.losses(silent, None, None)
+    total, weight, _ = task.losses(silent, *WHOLE_UTTERANCES)
     assert weight == 2 * (25 // FRAMES_PER_TOKEN), "as much as speech of that length"
     total.backward()
     bias = task.model.joiner.blank.bias

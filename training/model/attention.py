@@ -98,8 +98,8 @@ def attention_mask(
     left_rows: int,
     frames: int,
     lengths: Tensor | None = None,
-    chunk_frames: int | None = None,
-    left_frames: int | None = None,
+    chunk_frames: int | Tensor | None = None,
+    left_frames: int | Tensor | None = None,
 ) -> Tensor:
     """Return what each new frame may see, `(B or 1, 1, C, left_rows + C)`, to add to the scores.
 
@@ -108,6 +108,7 @@ def attention_mask(
     chunk_frames: the new frames fall into chunks of this size, each seeing no later chunk;
         None: they are one chunk.
     left_frames: how far before its chunk a frame sees; None: as far as there is.
+        Both are the same for all utterances, or `(B,)`.
     """
     device = valid_left.device
     key = torch.arange(left_rows + frames, device=device) - left_rows  # 0: the first new frame
@@ -116,9 +117,11 @@ def attention_mask(
     if lengths is not None:
         visible = visible + (lengths.unsqueeze(1) - 1 - key).clamp(-1, 0)[:, None, None, :]
     if chunk_frames is not None:
-        query = torch.arange(frames, device=device)
-        start = (query // chunk_frames * chunk_frames).unsqueeze(1)
-        visible = visible + (start + chunk_frames - 1 - key).clamp(-1, 0)
+        query = torch.arange(frames, device=device).unsqueeze(1)
+        chunk = torch.as_tensor(chunk_frames, device=device).reshape(-1, 1, 1, 1)
+        start = query // chunk * chunk
+        visible = visible + (start + chunk - 1 - key).clamp(-1, 0)
         if left_frames is not None:
-            visible = visible + (key - (start - left_frames)).clamp(-1, 0)
+            left = torch.as_tensor(left_frames, device=device).reshape(-1, 1, 1, 1)
+            visible = visible + (key - (start - left)).clamp(-1, 0)
     return visible * -MASKED

@@ -105,8 +105,8 @@ class ConformerEncoder(nn.Module):
         features: Tensor,
         state: EncoderState,
         feature_lengths: Tensor | None = None,
-        chunk_frames: int | None = None,
-        left_frames: int | None = None,
+        chunk_frames: int | Tensor | None = None,
+        left_frames: int | Tensor | None = None,
     ) -> EncoderOutput:
         """Encode features `(B, T, F)`, T = 4C + 3 or more.
 

@@ -58,8 +58,8 @@ class Transducer(nn.Module):
         self,
         features: Tensor,
         feature_lengths: Tensor,
-        chunk_frames: int | None = None,
-        left_frames: int | None = None,
+        chunk_frames: int | Tensor | None = None,
+        left_frames: int | Tensor | None = None,
     ) -> EncoderOutput:
         """Encode whole utterances `(B, T, F)` as a stream of such chunks would."""
         state = initial_state(self.config, len(features), left_frames=0, like=features)
