@@ -30,6 +30,15 @@ def train(
         str | None,
         typer.Option(help="xs, s, m or l, in place of the recipe's: the run is NAME-SIZE then."),
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A value in place of the recipe's: train.hours=10. May be repeated; "
+            "name=NAME gives the run a folder of its own.",
+        ),
+    ] = None,
     initial: Annotated[
         Path | None,
         typer.Option(
@@ -44,17 +53,17 @@ def train(
         raise typer.BadParameter("give a recipe, for example training/recipes/en-small.yaml")
     from training.recipe import load_recipe, resized
 
-    if "WORLD_SIZE" not in os.environ:  # nobody has started several processes yet
-        settings = resized(load_recipe(recipe), size)
-        if (count := _process_count(settings.processes)) > 1:
-            return _run_processes(count)
+    settings = resized(load_recipe(recipe, changes or []), size)
+    started = "WORLD_SIZE" in os.environ  # by torchrun, one of several processes
+    if not started and (count := _process_count(settings.processes)) > 1:
+        return _run_processes(count)
     from training.processes import is_first, join, naming_lost_processes
     from training.run import run_recipe
 
     console = Console(stderr=True, quiet=not is_first())
     with naming_lost_processes():
         join()
-        folder = run_recipe(resized(load_recipe(recipe), size), data, work, console, initial)
+        folder = run_recipe(settings, data, work, console, initial)
     console.print(f"the model is in {folder}")
 
 

@@ -5,6 +5,7 @@ import difflib
 import re
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -267,17 +268,38 @@ def resized(recipe: Recipe, size: str | None) -> Recipe:
         raise RecipeError(str(error)) from error
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read a recipe. A key that does not exist is an error that names the nearest one."""
+def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe. A key that does not exist is an error that names the nearest one.
+
+    changes: KEY=VALUE each, as `train.hours=10`; the value is YAML.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path}: the recipe can't be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not a YAML file: {error}") from error
+    for change in changes:
+        _change(content, change)
     recipe = _build(Recipe, content, str(path), "")
     assert isinstance(recipe, Recipe)
     return recipe
+
+
+def _change(content: Any, change: str) -> None:
+    """Set one value of a parsed recipe; `_build` then finds what is wrong with it."""
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise RecipeError(f"--set {change!r}; expected KEY=VALUE, as in train.hours=10")
+    *parents, name = key.split(".")
+    for parent in parents:
+        content = content.setdefault(parent, {}) if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        raise RecipeError(f"--set {change!r}: {'.'.join(parents)} holds no keys; set all of it")
+    try:
+        content[name] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {change!r}: the value is not YAML: {error}") from error
 
 
 def _build(kind: Any, value: Any, path: str, where: str) -> Any:

@@ -95,6 +95,44 @@ def test_another_size_has_a_folder_of_its_own(tmp_path: Path) -> None:
         resized(recipe, "xl")
 
 
+def test_single_values_are_set_in_place_of_the_recipes(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    changes = ["train.hours=1e1", "loss.ctc_weight=0", "name=b", "data.rooms=", "size=m", "seed=2"]
+    recipe = load_recipe(path, changes)
+    assert (recipe.train.hours, recipe.loss.ctc_weight, recipe.name) == (10.0, 0.0, "b")
+    assert (recipe.data.rooms, recipe.size, recipe.seed) == (None, "m", 2)
+    assert recipe.data.train == load_recipe(path).data.train
+    augmented = load_recipe(path, ["augmentation={stretch: [1, 1]}", "data.train=[{shar: a}]"])
+    assert augmented.augmentation.stretch == (1.0, 1.0)
+    assert augmented.data.train[0].shar == "a"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("train.hours", "--set 'train.hours'; expected KEY=VALUE, as in train.hours=10"),
+        ("train.hour=1", r"unknown key 'train.hour'; did you mean 'hours'\?"),
+        ("trian.hours=1", r"unknown key 'trian'; did you mean 'train'\?"),
+        ("data.train.weight=1", "data.train holds no keys; set all of it"),
+        ("name.first=1", "name holds no keys"),
+        ("train.hours=[", "the value is not YAML"),
+        ("train.hours=long", "train.hours is 'long'; expected a value of type float"),
+        ("=1", "unknown key ''"),
+    ],
+)
+def test_a_value_that_can_not_be_set_is_named(tmp_path: Path, change: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(write(tmp_path, MINIMAL), [change])
+
+
+def test_noise_is_not_drawn_from_nothing(tmp_path: Path) -> None:
+    for kind in ("recorded_noise", "enclosing_noise", "noise_alone"):
+        change = f"augmentation.{kind}_probability=0.5"
+        with pytest.raises(RecipeError, match=f"{kind}_probability needs data.noise"):
+            load_recipe(write(tmp_path, MINIMAL), [change])
+        load_recipe(write(tmp_path, MINIMAL), [change, 'data.noise="*.opus"'])
+
+
 def test_a_number_may_have_an_exponent_and_no_point(tmp_path: Path) -> None:
     text = MINIMAL.replace("hours: 1", "hours: 1, learning_rate: 1e-3")
     assert load_recipe(write(tmp_path, text)).train.learning_rate == 1e-3
