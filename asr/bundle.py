@@ -20,7 +20,7 @@ from asr.features import FRAME_SHIFT, FeatureConfig
 from asr.schema import SchemaError, check_keys, read_dataclass
 from asr.sha256 import sha256
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_NAME = "bundle.json"
 
 SUBSAMPLING_OVERLAP = 3
@@ -41,6 +41,9 @@ leads, later versions into the directory only; none compares what is there with 
 
 ONNXRUNTIME = ("ort", "onnx")
 """The engines that are onnxruntime, by the format that they load, the fastest first."""
+
+SEARCHES = ("beam", "greedy")
+"""Beam search asks the bundle's language model, if it has one; greedy search is the cheapest."""
 
 _MODELS = Path(__file__).parent / "models"
 
@@ -101,6 +104,15 @@ class GraphFiles:
 
 
 @dataclass(frozen=True)
+class LanguageModelFile:
+    """A language model of the tokens, and how much it counts: `asr.decoding.language_model`."""
+
+    file: str
+    weight: float = 0.35  # of its log-probabilities, beside those of the transducer
+    internal_weight: float = 0.2  # of the transducer's own language model, which is taken off
+
+
+@dataclass(frozen=True)
 class FileEntry:
     """What a file must be."""
 
@@ -135,6 +147,7 @@ class Bundle:
     variants: tuple[GraphFiles, ...]  # the precisions in the order of preference
     files: Mapping[str, FileEntry]  # every file of the bundle but bundle.json
     golden: Golden
+    language_model: LanguageModelFile | None = None
     tokens: str = "tokens.txt"
     features: FeatureConfig = field(default_factory=FeatureConfig)
     streaming: StreamingConfig = field(default_factory=StreamingConfig)
@@ -180,9 +193,21 @@ class Bundle:
             f"it has them for {', '.join(sorted(by_engine))}"
         )
 
+    def search(self, name: str | None = None) -> str:
+        """Return the name of a search, of SEARCHES: without one, that which suits the bundle best.
+
+        Raises BundleError for another name.
+        """
+        if name is None:
+            return "beam" if self.language_model else "greedy"
+        if name not in SEARCHES:
+            raise BundleError(f"the search {name!r}; expected {' or '.join(SEARCHES)}")
+        return name
+
     def megabytes(self, graphs: GraphFiles) -> float:
-        """Return the size of a variant."""
-        return sum(self.files[name].bytes for name in set(graphs.names)) / 1e6
+        """Return the size of a variant, the language model included."""
+        names = {*graphs.names, *([self.language_model.file] if self.language_model else [])}
+        return sum(self.files[name].bytes for name in names) / 1e6
 
     def file(self, name: str) -> Path | None:
         """Return where a file is on the disk, None in a zip."""
@@ -291,6 +316,7 @@ def _bundle_from_dict(path: Path, content: dict[str, Any]) -> Bundle:
     for key in ("files", "card"):
         if not isinstance(content[key], dict):
             raise SchemaError(f"{key}: expected an object, got {content[key]!r}")
+    language_model = content["language_model"]
     golden = content["golden"]
     check_keys(golden, [item.name for item in fields(Golden)], where="golden")
     if not isinstance(golden["file"], str):
@@ -309,6 +335,11 @@ def _bundle_from_dict(path: Path, content: dict[str, Any]) -> Bundle:
             for name, entry in content["files"].items()
         },
         golden=Golden(file=golden["file"], tolerance=_tolerances(golden["tolerance"])),
+        language_model=(
+            None
+            if language_model is None
+            else read_dataclass(LanguageModelFile, language_model, "language_model")
+        ),
         tokens=content["tokens"],
         features=read_dataclass(FeatureConfig, content["features"], "features"),
         streaming=read_dataclass(StreamingConfig, content["streaming"], "streaming"),
@@ -345,6 +376,13 @@ def _check_references(bundle: Bundle) -> None:
                 f"{entry.bytes}"
             )
     used = {"tokens": bundle.tokens, "golden.file": bundle.golden.file}
+    if bundle.language_model:
+        used["language_model.file"] = bundle.language_model.file
+        for key in ("weight", "internal_weight"):
+            if not 0 <= (weight := getattr(bundle.language_model, key)) <= 1:
+                raise BundleError(
+                    f"{manifest}: language_model.{key}: expected 0 to 1, got {weight}"
+                )
     seen = set()
     for number, graphs in enumerate(bundle.variants):
         for key in ("encoder", "predictor", "joiner"):

@@ -18,7 +18,7 @@ from asr.schema import SchemaError, check_keys
 from asr.sha256 import sha256
 from asr.whole_files import write_whole
 
-PROFILE_VERSION = 3
+PROFILE_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,18 @@ class ProfileKey:
     runtime: str  # that runs it, with its version
     cpu: str
     cores: int  # that this process may use
+    search: str  # of `asr.bundle.SEARCHES`
 
 
 def profile_key(
-    bundle: Bundle, precision: str | None, threads: int, engine: str | None = None
+    bundle: Bundle,
+    precision: str | None,
+    threads: int,
+    engine: str | None = None,
+    search: str | None = None,
 ) -> ProfileKey:
-    """Return what identifies the profile of a variant of a bundle on this machine."""
+    """Return what identifies the profile of a variant of a bundle on this machine; None is what
+    runs where nothing is named."""
     graphs = bundle.graphs(precision, engine)
     return ProfileKey(
         bundle=bundle.sha256,
@@ -47,6 +53,7 @@ def profile_key(
         runtime=_runtime(graphs.engine),
         cpu=cpu_name(),
         cores=usable_cpus(),
+        search=bundle.search(search),
     )
 
 

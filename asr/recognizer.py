@@ -15,9 +15,12 @@ from asr.bundle import (
     open_bundle,
 )
 from asr.calibration import Admission, Admitted
+from asr.decoding.beam import BeamSearch
 from asr.decoding.endpoint import EndpointRules
 from asr.decoding.gate import SilenceGate
 from asr.decoding.greedy import GreedySearch
+from asr.decoding.hypothesis import Search
+from asr.decoding.language_model import Fusion
 from asr.engines import Engine, longest_chunk_ms, open_engine
 from asr.errors import AsrError
 from asr.governor import Governor
@@ -41,15 +44,19 @@ class Recognizer:
         graphs: GraphFiles,
         chunk_ms: int | None = None,
         threads: int = 1,
+        search: str | None = None,
     ) -> None:
         """Take an open bundle, and the engine of one of its variants; `load()` does that.
 
-        `threads` are those of the engine. Raises AsrError for `chunk_ms`; None is the bundle's own.
+        `threads` are those of the engine. Raises AsrError for `chunk_ms` and `search`; None is the
+        bundle's own.
         """
         self.bundle = bundle
+        self.search = bundle.search(search)
         self.graphs = graphs
         self._engine = engine
         self._pieces = bundle.read_tokens()
+        self._fusion = Fusion.of_bundle(bundle, engine) if self.search == "beam" else None
         self._streaming = bundle.streaming
         longest_ms = longest_chunk_ms(bundle, graphs.engine)
         if chunk_ms is not None:
@@ -58,7 +65,7 @@ class Recognizer:
         best = OperatingPoint(self.chunk_ms)
         rungs = [OperatingPoint(rung_ms) for rung_ms in CHUNKS_MS if rung_ms <= longest_ms]
         self._admission = Admission(
-            lambda: profile_key(bundle, graphs.precision, threads, graphs.engine),
+            lambda: profile_key(bundle, graphs.precision, threads, graphs.engine, self.search),
             engine,
             lambda point: self._open(
                 chunk_frames=_chunk_frames(bundle, point.chunk_ms, longest_ms)
@@ -159,7 +166,7 @@ class Recognizer:
             streaming = replace(streaming, chunk_frames=chunk_frames)
         return Stream(
             self._engine,
-            GreedySearch(self._engine),
+            self._open_search(),
             pieces=self._pieces,
             features=self.bundle.features,
             streaming=streaming,
@@ -167,6 +174,11 @@ class Recognizer:
             endpoints=endpoints,
             gate=SilenceGate(streaming) if gate else None,
         )
+
+    def _open_search(self) -> Search:
+        if self.search == "greedy":
+            return GreedySearch(self._engine)
+        return BeamSearch(self._engine, self._fusion)
 
 
 def load(
@@ -176,6 +188,7 @@ def load(
     engine: str | None = None,
     chunk_ms: int | None = None,
     threads: int | None = None,
+    search: str | None = None,
 ) -> Recognizer:
     """Load a model: the bundle at `path`, or the built-in English one.
 
@@ -194,10 +207,12 @@ def load(
             320 and 640 are trained for: a larger chunk is more accurate and cheaper, and answers
             later. None: what the bundle states.
         threads: of the inference engine. None: one; small models gain nothing from a second.
+        search: "beam", with the bundle's language model, or "greedy", which makes more errors in
+            less time. None: beam search where there is a language model.
 
     Raises:
         BundleError: no bundle there, or it is damaged, or it fails the self-test.
-        AsrError: an impossible `chunk_ms` or `threads`.
+        AsrError: an impossible `chunk_ms`, `threads` or `search`.
     """
     bundle = open_bundle(builtin_bundle_path() if path is None else path)
     named = precision, engine, chunk_ms, threads
@@ -213,7 +228,7 @@ def load(
     cost = LoadCost(load_ms, max(0.0, resident_mb() - before_mb))
     key = profile_key(bundle, graphs.precision, threads, graphs.engine)
     verify_once(bundle, graphs, opened, key, cost)
-    return Recognizer(bundle, opened, graphs, chunk_ms, threads)
+    return Recognizer(bundle, opened, graphs, chunk_ms, threads, search)
 
 
 def _chunk_frames(bundle: Bundle, chunk_ms: int, longest_ms: int) -> int:

@@ -26,11 +26,13 @@ from asr.bundle import (
     Golden,
     GoldenErrors,
     GraphFiles,
+    LanguageModelFile,
     ModelConfig,
     StreamingConfig,
     file_entry,
     open_bundle,
 )
+from asr.decoding.language_model import Fusion
 from asr.engines import Floats, open_engine
 from asr.engines.golden import encode_by_chunks, verify_golden
 from asr.errors import ExportError
@@ -48,7 +50,7 @@ _NOT_IN_ORT = ("int4",)
 into `.ort` files that 1.23 does not know, so it would refuse to load them."""
 
 LANGUAGE = "en"
-TOKENS, GOLDEN = "tokens.txt", "golden.npz"
+TOKENS, GOLDEN, LANGUAGE_MODEL = "tokens.txt", "golden.npz", "language_model.npz"
 ZIP_SUFFIX = ".zip"
 
 GOLDEN_CHUNKS = 2
@@ -77,6 +79,7 @@ class BundleContents:
     engines: Sequence[str] = ("onnx",)  # of ENGINES: each precision for each
     streaming: StreamingConfig = field(default_factory=StreamingConfig)
     card: Mapping[str, Any] = field(default_factory=dict)  # the model card, free form
+    language_model: Path | None = None  # what `asr-train language-model` wrote for these tokens
 
     def with_precisions(self, precisions: Sequence[str]) -> "BundleContents":
         """Return the same with only the graphs of these precisions, in this order."""
@@ -113,6 +116,7 @@ def write_bundle(
         for graphs in bundle.variants:
             engine = open_engine(bundle, graphs.precision, engine=graphs.engine)
             verify_golden(bundle, engine, graphs.precision)
+        Fusion.of_bundle(bundle, engine)  # raises for what no search could use
     return open_bundle(out)
 
 
@@ -213,6 +217,8 @@ def _write_files(folder: Path, contents: BundleContents, report: Callable[[str],
         for engine in dict.fromkeys(contents.engines)
         if engine != "ort" or precision not in _NOT_IN_ORT
     ]
+    if contents.language_model:
+        shutil.copyfile(contents.language_model, folder / LANGUAGE_MODEL)
     card = dict(contents.card)
     if lowered := {graphs.precision: facts for graphs, facts in saved if facts}:
         card["executorch"] = lowered
@@ -224,6 +230,7 @@ def _write_files(folder: Path, contents: BundleContents, report: Callable[[str],
         variants=tuple(graphs for graphs, _ in saved),
         files={},
         golden=Golden(GOLDEN, tolerance={}),
+        language_model=LanguageModelFile(LANGUAGE_MODEL) if contents.language_model else None,
         tokens=TOKENS,
         streaming=contents.streaming,
         card=card,

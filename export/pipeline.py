@@ -32,7 +32,7 @@ from export.verify import (
     verify_parity,
     verify_words,
 )
-from training.checkpoint import load_model
+from training.checkpoint import find_language_model, load_model
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,7 @@ def verified_contents(
         graphs={**graphs, "fp32": exact},
         streaming=streaming,
         card={"export": checks},
+        language_model=find_language_model(checkpoint),
     )
 
 

@@ -1,4 +1,5 @@
-"""A trained model on disk: `model.safetensors`, `tokens.txt` and `bpe.model` in one folder.
+"""A trained model on disk: `model.safetensors`, `tokens.txt` and `bpe.model` in one folder, with
+`language_model.npz` if there is one for its tokens.
 
 And the other kind of checkpoint: `last.ckpt`, the whole state of a run that goes on, and
 `before-decay.ckpt`, which `training.task.learning_rate_factor` says more of.
@@ -25,6 +26,7 @@ from training.model import ModelConfig, Transducer
 from training.tokenizer import Tokenizer
 
 WEIGHTS, TOKENS, PIECES = "model.safetensors", "tokens.txt", "bpe.model"
+LANGUAGE_MODEL = "language_model.npz"
 HEARD_HOURS = "heard_hours"  # key in the header of the weights
 
 
@@ -58,6 +60,19 @@ def save_model(
     if tokenizer.model_path.resolve() != (folder / PIECES).resolve():
         write_whole(folder / PIECES, lambda path: shutil.copyfile(tokenizer.model_path, path))
     write_whole(folder / WEIGHTS, lambda path: path.write_bytes(save(weights, metadata)))
+
+
+def find_language_model(folder: Path) -> Path | None:
+    """Return the language model in the folder of a trained model; None if it has none."""
+    path = (folder if folder.is_dir() else folder.parent) / LANGUAGE_MODEL
+    return path if path.is_file() else None
+
+
+def keep_language_model(before: Path, folder: Path) -> None:
+    """Give a trained model the language model of another, if that has one for the same tokens."""
+    found = find_language_model(before)
+    if found and (before / PIECES).read_bytes() == (folder / PIECES).read_bytes():
+        write_whole(folder / LANGUAGE_MODEL, lambda path: shutil.copyfile(found, path))
 
 
 def load_model(path: Path) -> tuple[Transducer, list[str]]:

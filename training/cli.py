@@ -165,6 +165,34 @@ def synthesize(
 
 
 @app.command()
+def language_model(
+    texts: Annotated[
+        list[Path], typer.Argument(help="Text, plain or .xz, a paragraph a line; one or more.")
+    ],
+    model: Annotated[
+        Path,
+        typer.Option(help="Folder of the trained model whose tokens it is of, and gets it."),
+    ] = Path("data/model"),
+    cutoffs: Annotated[
+        str,
+        typer.Option(
+            help="How often n-grams of one, two ... tokens must have been read to be kept: their "
+            "number is the order, higher ones make it smaller."
+        ),
+    ] = "1,1,3,4,5",
+) -> None:
+    """Count n-grams of text, by which asr-export's bundles search for words that exist."""
+    from training.checkpoint import LANGUAGE_MODEL, TrainedModel
+    from training.language_model import parse_cutoffs, write_language_model
+
+    out = model / LANGUAGE_MODEL
+    tokenizer = TrainedModel.load(model).tokenizer
+    kept = write_language_model(texts, tokenizer, out, parse_cutoffs(cutoffs))
+    console = Console(stderr=True)
+    console.print(f"{out}: {kept} n-grams, {out.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
+
+
+@app.command()
 def shard(
     manifests: Annotated[
         list[Path], typer.Argument(help="JSON lines: id, audio, duration, text; one or more files.")

@@ -17,7 +17,7 @@ from asr.whole_files import write_whole
 from training.batching import BatchPlan
 from training.blank_bias import calibrate_blank
 from training.callbacks import FrameAccuracyValidation, Journal, WordErrorValidation
-from training.checkpoint import TrainedModel, read_state, save_model
+from training.checkpoint import TrainedModel, keep_language_model, read_state, save_model
 from training.compression.quantization import fake_quantize
 from training.dataset import PhoneDataset, Speech, SpeechDataset
 from training.fit import fit, resolved_precision
@@ -73,6 +73,8 @@ def run_recipe(
     heard = heard_before + _train(recipe, prepared, model, folder, console, heard_before)
     if is_first():
         save_model(folder / "final", model, prepared.tokenizer, heard_hours=heard)
+        if initial:
+            keep_language_model(initial, folder / "final")
     return folder / "final"
 
 

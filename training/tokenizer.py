@@ -25,6 +25,10 @@ class Tokenizer:
         """The token table: the piece of each id."""
         return [self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size())]
 
+    @property
+    def vocab_size(self) -> int:
+        return int(self._processor.get_piece_size())
+
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._processor.encode(text)
         return ids

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.options import Jobs, Limit, Model, Noise, Split, check_destination
+from asr.cli.options import Jobs, Limit, Model, Noise, Search, Split, check_destination
 from asr.errors import AsrError
 
 
@@ -26,6 +26,7 @@ def conditions_command(
         list[int] | None,
         typer.Option(metavar="MS", help="May be repeated; default: 160, 320, 640."),
     ] = None,
+    search: Search = None,
     noise: Noise = None,
     snr_db: Annotated[
         list[float] | None,
@@ -57,7 +58,7 @@ def conditions_command(
     if noise is not None:
         NoisyReader.of_folder(noise, 0)  # raises now, and not behind an hour of audio
     manifest = read_corpora(manifests, split, limit)
-    recognizer = load(model, threads=1)
+    recognizer = load(model, threads=1, search=search)
     envelope = describe_evaluation(recognizer, manifests, split, limit, jobs, noise)
     rows = conditions(
         precision or [recognizer.precision],
@@ -71,7 +72,7 @@ def conditions_command(
     results = []
     typer.echo(HEAD)
     for row in track(rows, "conditions", console=console, transient=True):
-        of_row = evaluate_under(row, model, manifest, noise, jobs)
+        of_row = evaluate_under(row, model, manifest, noise, jobs, search)
         results.append((row, of_row))
         typer.echo(markdown_row(row, of_row))  # now: the rest may take an hour
     # Once, though they are in each condition; a noise that can't be read is only in some.

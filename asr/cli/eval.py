@@ -20,6 +20,7 @@ from asr.cli.options import (
     Model,
     Noise,
     Precision,
+    Search,
     Split,
     check_destination,
     make_budget,
@@ -57,6 +58,7 @@ def evaluate_command(
     precision: Precision = None,
     engine: Engine = None,
     chunk_ms: ChunkMs = None,
+    search: Search = None,
     budget_rtf: BudgetRtf = None,
     budget_memory_mb: BudgetMemoryMb = None,
     budget_latency_ms: BudgetLatencyMs = None,
@@ -136,7 +138,9 @@ def evaluate_command(
     other = output.read_other(manifest)
     noisy = NoisyReader.of_options(noise, snr_db)
     read = noisy or read_utterance
-    recognizer = load(model, precision=precision, engine=engine, chunk_ms=chunk_ms, threads=1)
+    recognizer = load(
+        model, precision=precision, engine=engine, chunk_ms=chunk_ms, threads=1, search=search
+    )
     envelope = describe_evaluation(
         recognizer, manifests, split, limit, jobs, noise, noisy.snr_db if noisy else None
     )
@@ -147,7 +151,9 @@ def evaluate_command(
         partial = _open_partial(report, envelope, manifest, console)
     # Each process opens the same graphs as this one, whatever was left to the bundle to choose.
     graphs = recognizer.graphs
-    options = LoadOptions(model, graphs.precision, graphs.engine, recognizer.chunk_ms)
+    options = LoadOptions(
+        model, graphs.precision, graphs.engine, recognizer.chunk_ms, recognizer.search
+    )
     processes = _Processes(options, jobs, read) if jobs > 1 else None
     complete = _measure(evaluation, manifest, partial, processes, console)
     result = evaluation.report(complete)

@@ -23,6 +23,7 @@ from asr.cli.options import (
     Engine,
     Model,
     Precision,
+    Search,
     Threads,
     make_budget,
 )
@@ -75,6 +76,7 @@ def mic_command(
     precision: Precision = None,
     engine: Engine = None,
     chunk_ms: ChunkMs = None,
+    search: Search = None,
     threads: Threads = None,
     budget_rtf: BudgetRtf = None,
     budget_memory_mb: BudgetMemoryMb = None,
@@ -95,7 +97,9 @@ def mic_command(
     chosen = pick_device(devices, device)
     rate = chosen.sample_rate if rate is None else rate
     budget = make_budget(budget_rtf, budget_memory_mb, budget_latency_ms)
-    recognizer = load(model, precision=precision, engine=engine, chunk_ms=chunk_ms, threads=threads)
+    recognizer = load(
+        model, precision=precision, engine=engine, chunk_ms=chunk_ms, threads=threads, search=search
+    )
     began = datetime.now().astimezone()
     with ExitStack() as stack:
         stopped = stack.enter_context(stop_on_signals())

@@ -45,6 +45,15 @@ ChunkMs = Annotated[
         "default: the model's own.",
     ),
 ]
+Search = Annotated[
+    str | None,
+    typer.Option(
+        "--search",
+        metavar="NAME",
+        help="beam, with the model's language model, or greedy: cheaper, with more errors; "
+        "default: beam where there is a language model.",
+    ),
+]
 Split = Annotated[
     str | None,
     typer.Option("--split", metavar="NAME", help="Only the rows of this split, such as dev."),

@@ -18,6 +18,7 @@ from asr.cli.options import (
     Engine,
     Model,
     Precision,
+    Search,
     make_budget,
 )
 from asr.errors import AsrError
@@ -60,6 +61,7 @@ def serve_command(
     precision: Precision = None,
     engine: Engine = None,
     chunk_ms: ChunkMs = None,
+    search: Search = None,
     budget_rtf: BudgetRtf = None,
     budget_memory_mb: BudgetMemoryMb = None,
     budget_latency_ms: BudgetLatencyMs = None,
@@ -96,7 +98,9 @@ def serve_command(
         )
     logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger("asr.serving").setLevel(logging.INFO)
-    server = Server(load(model, precision=precision, engine=engine, chunk_ms=chunk_ms), settings)
+    server = Server(
+        load(model, precision=precision, engine=engine, chunk_ms=chunk_ms, search=search), settings
+    )
     serve_until_signal(server, lambda: _announce(server.url, settings.token))
 
 

@@ -23,6 +23,7 @@ from asr.cli.options import (
     Engine,
     Model,
     Precision,
+    Search,
     Threads,
     make_budget,
 )
@@ -73,6 +74,7 @@ def transcribe_command(
     precision: Precision = None,
     engine: Engine = None,
     chunk_ms: ChunkMs = None,
+    search: Search = None,
     threads: Threads = None,
     budget_rtf: BudgetRtf = None,
     budget_memory_mb: BudgetMemoryMb = None,
@@ -111,7 +113,9 @@ def transcribe_command(
             "states its own rate"
         )
     budget = make_budget(budget_rtf, budget_memory_mb, budget_latency_ms)
-    recognizer = load(model, precision=precision, engine=engine, chunk_ms=chunk_ms, threads=threads)
+    recognizer = load(
+        model, precision=precision, engine=engine, chunk_ms=chunk_ms, threads=threads, search=search
+    )
     block_s = _REALTIME_BLOCK_S if realtime else _BLOCK_S
     outcomes: list[_Outcome] = []
     for source in files:

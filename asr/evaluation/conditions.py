@@ -52,6 +52,7 @@ def evaluate_under(
     manifest: Manifest,
     noise: Path | None,
     jobs: int,
+    search: str | None = None,
 ) -> EvaluationReport:
     """Evaluate a model under one condition, in `jobs` processes.
 
@@ -61,9 +62,11 @@ def evaluate_under(
     if condition.snr_db is not None:
         assert noise is not None
         read = NoisyReader.of_folder(noise, condition.snr_db)
-    recognizer = load(model, precision=condition.precision, chunk_ms=condition.chunk_ms, threads=1)
+    precision, chunk_ms = condition.precision, condition.chunk_ms
+    recognizer = load(model, precision=precision, chunk_ms=chunk_ms, threads=1, search=search)
     evaluation = Evaluation(recognizer, skipped=manifest.skipped, read=read)
-    options = LoadOptions(model, condition.precision, recognizer.graphs.engine, condition.chunk_ms)
+    engine = recognizer.graphs.engine
+    options = LoadOptions(model, precision, engine, chunk_ms, recognizer.search)
     numbered = list(enumerate(manifest.utterances))
     for position, outcome in recognize_in_processes(options, numbered, jobs, read):
         evaluation.record(manifest.utterances[position], outcome, position)

@@ -50,6 +50,7 @@ class Envelope:
     model: ModelIdentity
     precision: str
     chunk_ms: int
+    search: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +123,7 @@ def _describe(recognizer: Recognizer) -> dict[str, Any]:
         "model": ModelIdentity(bundle.name, here.bundle, bundle.model.parameters),
         "precision": recognizer.precision,
         "chunk_ms": recognizer.chunk_ms,
+        "search": recognizer.search,
     }
 
 

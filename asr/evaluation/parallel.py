@@ -32,6 +32,7 @@ class LoadOptions:
     precision: str
     engine: str | None
     chunk_ms: int | None
+    search: str | None = None
 
 
 def recognize_in_processes(

@@ -127,7 +127,7 @@ def write_model_vectors(
         golden = {
             name: asdict(
                 run_stream(
-                    load(bundles[name].path, precision=name),
+                    load(bundles[name].path, precision=name, search="greedy"),
                     scenario,
                     recordings,
                 )
@@ -179,7 +179,7 @@ def write_texts(folder: Path, bundle: Bundle, manifest: Manifest) -> None:
     """Write recordings of your own and what is heard in them, to compare word error rates with."""
     recordings, references = read_recordings(manifest)
     write_arrays(folder / "recordings.npz", recordings)
-    recognizer = load(bundle.path, precision="int8")
+    recognizer = load(bundle.path, precision="int8", search="greedy")
     texts: dict[str, Any] = {}
     for name, samples in recordings.items():
         stream = recognizer.stream()

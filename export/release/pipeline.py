@@ -34,7 +34,7 @@ from export.release.documents import (
 from export.release.judgement import comparison, objections
 from export.release.measurement import Reports, measure
 from export.release.placement import put_all_in_place
-from training.checkpoint import TrainedModel, save_model
+from training.checkpoint import TrainedModel, keep_language_model, save_model
 from training.recipe import Recipe, load_recipe
 
 BUNDLE, WEIGHTS = "asr/models/en", "data/model"
@@ -78,6 +78,8 @@ def release(options: ReleaseOptions, console: Console) -> None:
         weights = staging / WEIGHTS
         # The bundle is made of the very file that will lie beside it.
         save_model(weights, trained.model, trained.tokenizer, heard_hours=trained.heard_hours)
+        for folder in (root / WEIGHTS, options.run / "final"):  # its own goes before
+            keep_language_model(folder, weights)
         contents = verified_contents(weights, current.name, report)
         measured = write_bundle(staging / "measured", contents)
         reports = measure(measured.path, sets, console)
@@ -167,10 +169,11 @@ def _card(
         "training_hours_seen": round(heard_hours, 1),
         "recipe": options.recipe.as_posix(),
         "wer_conditions": (
-            f"int8, chunks of {recognizer.chunk_ms} ms, greedy search, development sets"
+            f"int8, chunks of {recognizer.chunk_ms} ms, {recognizer.search} search, "
+            "development sets"
         ),
         "wer": {
-            name: _card_row(report, reports["fp32"][name])
+            name: _card_row(report, reports["fp32"][name], reports["greedy"][name])
             | {"description": before["wer"].get(name, {}).get("description", "")}
             for name, report in reports["int8"].items()
         },
@@ -179,7 +182,9 @@ def _card(
     }
 
 
-def _card_row(report: EvaluationReport, exact: EvaluationReport) -> dict[str, Any]:
+def _card_row(
+    report: EvaluationReport, exact: EvaluationReport, greedy: EvaluationReport
+) -> dict[str, Any]:
     errors = report.errors
     return {
         "wer": round(errors.rate, 4),
@@ -190,6 +195,7 @@ def _card_row(report: EvaluationReport, exact: EvaluationReport) -> dict[str, An
         "words": errors.words,
         "utterances": len(report.scores),
         "fp32_wer": round(exact.errors.rate, 4),
+        "greedy_wer": round(greedy.errors.rate, 4),
     }
 
 

@@ -78,8 +78,9 @@ class DiceEngine:
 
     def join(self, encoder_out: Floats, predictor_out: Floats) -> Floats:
         self.joiner_calls += 1
-        (context,) = (predictor_out.astype(int) + 1).tolist()
-        return np.stack([self._row(int(frame), context) for frame in encoder_out[:, 0]])
+        contexts = np.broadcast_to(predictor_out.astype(int) + 1, (len(encoder_out), 2)).tolist()
+        frames = encoder_out[:, 0].tolist()
+        return np.stack([self._row(int(f), c) for f, c in zip(frames, contexts, strict=True)])
 
     def _row(self, frame: int, context: Sequence[int]) -> Floats:
         row = np.random.default_rng([self.seed, frame, *context]).random(self.vocab_size)

@@ -22,6 +22,6 @@ def load(
         open=recognizer.stream,
         runs_on=profile_key(bundle, graphs.precision, threads, graphs.engine).runtime,
         model=f"{bundle.name} {graphs.precision} for {graphs.engine}, chunks of "
-        f"{recognizer.chunk_ms} ms",
+        f"{recognizer.chunk_ms} ms, {recognizer.search} search",
         model_mb=bundle.megabytes(graphs),
     )

@@ -11,7 +11,7 @@ import org.json.JSONObject
 
 /** A model bundle: the directory, or the one `.zip`, that carries a model to a device; see asr/bundle.py. */
 
-const val SCHEMA_VERSION = 2
+const val SCHEMA_VERSION = 3
 const val MANIFEST_NAME = "bundle.json"
 
 /**
@@ -186,6 +186,7 @@ private fun bundleFromJson(path: File, content: JSONObject): Bundle {
     val fields = Fields(
         content, "", "name", "language", "model", "variants", "files", "golden", "tokens", "features",
         "streaming", "card",
+        "language_model", // of beam search; the app searches greedily and doesn't read it
     )
     val golden = Fields(fields.json("golden"), "golden", "file", "tolerance")
     return Bundle(

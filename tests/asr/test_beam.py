@@ -1,0 +1,178 @@
+"""Beam search must find what a search over everything finds, however its frames arrive."""
+
+import itertools
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.decoding import beam
+from asr.decoding.beam import BeamSearch
+from asr.decoding.greedy import GreedySearch
+from asr.decoding.hypothesis import BLANK, INITIAL_CONTEXT, UNK, Emission, Hypothesis
+from asr.decoding.language_model import Fusion
+from asr.engines import Floats
+from tests.asr.fake_engine import DiceEngine
+from tests.asr.language_models import random_model
+
+VOCAB_SIZE = 5
+WIDE = 10_000
+
+
+class KnowingEngine(DiceEngine):
+    """Never takes `<unk>` for the likeliest: greedy search then goes on as if it were blank."""
+
+    def _row(self, frame: int, context: Sequence[int]) -> Floats:
+        row = super()._row(frame, context)
+        row[UNK] = -20
+        return row
+
+
+@cache
+def joined(engine: DiceEngine, frame: int, context: tuple[int, int]) -> np.ndarray:
+    (log_probs,) = engine.join(engine.frames(frame, frame + 1), engine.predict(np.array([context])))
+    return log_probs
+
+
+def probabilities(engine: DiceEngine, frames: int, fusion: Fusion | None = None) -> dict:
+    """The definition: of each sequence of tokens, the sum over all alignments, in logarithms."""
+    found: dict[tuple[int, ...], float] = {}
+    for alignment in itertools.product([BLANK, *range(UNK + 1, VOCAB_SIZE)], repeat=frames):
+        score, context, tokens = 0.0, INITIAL_CONTEXT, ()
+        state = fusion.start if fusion else ()
+        for frame, token in enumerate(alignment):
+            score += joined(engine, frame, context)[token]
+            if token != BLANK:
+                if fusion:
+                    score += fusion.scores(state, context)[token]
+                    state = fusion.advance(state, token)
+                context, tokens = (context[1], token), (*tokens, token)
+        found[tokens] = np.logaddexp(found.get(tokens, -np.inf), score)
+    return found
+
+
+def tokens_of(hypothesis: Hypothesis) -> tuple[int, ...]:
+    return tuple(emission.token for emission in hypothesis.emissions)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_pruned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beam, "MARGIN", 1e9)
+    monkeypatch.setattr(beam, "CERTAIN_BLANK", np.inf)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    seed=st.integers(0, 2**16),
+    bonus=st.sampled_from([0.0, 0.5, 2.0]),
+    weight=st.sampled_from([None, 0.0, 0.7]),
+)
+def test_a_wide_beam_finds_the_best_of_all(seed: int, bonus: float, weight: float | None) -> None:
+    engine = DiceEngine(seed, VOCAB_SIZE, bonus)
+    fusion = None
+    if weight is not None:
+        fusion = Fusion(engine, random_model(VOCAB_SIZE, seed), weight, internal_weight=0.3)
+    expected = probabilities(engine, 4, fusion)
+    search = BeamSearch(engine, fusion, beam=WIDE)
+    search.accept(engine.frames(0, 4))
+    best = max(expected, key=expected.__getitem__)
+    assert expected[tokens_of(search.best)] == pytest.approx(expected[best], abs=1e-4)
+    scores = sorted((path.score for path in search._paths), reverse=True)
+    wanted = sorted(expected.values(), reverse=True)
+    assert len(scores) == len(wanted)
+    np.testing.assert_allclose(scores, np.array(wanted) - wanted[0], atol=1e-3)
+
+
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 2**16), bonus=st.sampled_from([0.0, 0.5, 0.9]))
+def test_a_beam_of_one_is_greedy_search(seed: int, bonus: float) -> None:
+    engine = KnowingEngine(seed, VOCAB_SIZE, bonus)
+    greedy, narrow = GreedySearch(engine), BeamSearch(engine, beam=1)
+    for search in (greedy, narrow):
+        search.accept(engine.frames(0, 30))
+    assert narrow.best.emissions == greedy.best.emissions
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    seed=st.integers(0, 2**16),
+    bonus=st.sampled_from([0.0, 0.9, 3.0]),
+    chunks=st.lists(st.integers(0, 20), min_size=1, max_size=6),
+    forgetting=st.booleans(),
+)
+def test_however_frames_arrive_and_are_forgotten_the_tokens_are_the_same(
+    seed: int, bonus: float, chunks: list[int], forgetting: bool
+) -> None:
+    engine = DiceEngine(seed, VOCAB_SIZE, bonus)
+    whole, search = BeamSearch(engine, beam=3), BeamSearch(engine, beam=3)
+    read: list[Emission] = []
+    searched = 0
+    for chunk in chunks:
+        search.accept(engine.frames(searched, searched + chunk))
+        searched += chunk
+        best = search.best
+        assert 0 <= best.stable <= len(best.emissions)
+        if forgetting:
+            read += best.emissions[: best.stable]
+            search.forget(best.stable)
+            assert search.best.stable == 0
+            assert list(search.best.emissions) == list(best.emissions[best.stable :])
+    whole.accept(engine.frames(0, searched))
+    assert [*read, *search.best.emissions] == list(whole.best.emissions)
+
+
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 2**16), bonus=st.sampled_from([0.0, 0.9]))
+def test_what_is_stable_stays(seed: int, bonus: float) -> None:
+    engine = DiceEngine(seed, VOCAB_SIZE, bonus)
+    search = BeamSearch(engine, beam=4)
+    stable: list[Emission] = []
+    for frame in range(40):
+        search.accept(engine.frames(frame, frame + 1))
+        now = list(search.best.emissions[: search.best.stable])
+        assert now[: len(stable)] == stable
+        stable = now
+
+
+def test_in_the_end_everything_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beam, "MOST_UNSTABLE", 5)
+    engine = DiceEngine(7, VOCAB_SIZE, 0.0)
+    search = BeamSearch(engine, beam=50)
+    search.accept(engine.frames(0, 60))
+    best = search.best
+    assert len(best.emissions) > 20
+    assert best.stable >= len(best.emissions) - 5
+
+
+def test_a_reset_begins_anew_but_for_the_count_of_frames() -> None:
+    engine = DiceEngine(seed=3, vocab_size=VOCAB_SIZE, blank_bonus=0.0)
+    search, fresh = BeamSearch(engine), BeamSearch(engine)
+    search.accept(engine.frames(0, 10))
+    assert search.best.emissions
+    search.reset()
+    search.skip(20)
+    fresh.skip(30)
+    assert search.best == fresh.best == Hypothesis([], stable=0)
+    for later in (search, fresh):
+        later.accept(engine.frames(30, 40))
+    assert search.best == fresh.best
+    assert 30 <= search.best.emissions[0].frame < 40
+
+
+def test_unknown_is_never_emitted() -> None:
+    engine = DiceEngine(seed=1, vocab_size=2, blank_bonus=-1.0)  # <unk> always wins
+    search = BeamSearch(engine)
+    search.accept(engine.frames(0, 8))
+    assert search.best.emissions == []
+
+
+def test_certain_silence_costs_a_joiner_call_for_eight_frames(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(beam, "CERTAIN_BLANK", -1.0)
+    engine = DiceEngine(seed=1, vocab_size=VOCAB_SIZE, blank_bonus=9.0)
+    BeamSearch(engine).accept(engine.frames(0, 16))
+    assert engine.joiner_calls == 2
