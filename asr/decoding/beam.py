@@ -8,14 +8,14 @@ from asr.decoding.hypothesis import BLANK, INITIAL_CONTEXT, UNK, Emission, Hypot
 from asr.decoding.language_model import Fusion, LmState
 from asr.engines import Engine, Floats
 
-BEAM = 8
+BEAM = 12
 """Hypotheses that are kept after each frame."""
 
-MARGIN = 10.0
+MARGIN = 5.0
 """Nats by which a hypothesis may be worse than the best."""
 
-CERTAIN_BLANK = -0.0025
-"""Log-probability of blank, 0.25 % below certainty: the labels of such a frame are passed over."""
+CERTAIN_BLANK = -0.02
+"""Log-probability of blank, 2 % below certainty: the labels of such a frame are passed over."""
 
 MOST_UNSTABLE = 48
 """Tokens at the end of the best hypothesis that may still change; before them, nothing may."""
@@ -40,8 +40,9 @@ class _Path:
     last: _Node
     key: int  # the same for the same tokens
     context: tuple[int, int]
-    lm_state: LmState
+    lm_before: LmState  # the language model's, but for the last token: most paths are soon dropped
     fused: Floats | None = None  # (vocab_size,) what the language model adds; None: not asked yet
+    lm_state: LmState = ()  # behind the last token, once it was asked
 
 
 class BeamSearch:
@@ -101,8 +102,7 @@ class BeamSearch:
 
     def _begin(self) -> None:
         self._root = _Node(None, None)
-        start = self._fusion.start if self._fusion else ()
-        self._paths = [_Path(0.0, self._root, 0, INITIAL_CONTEXT, start)]
+        self._paths = [_Path(0.0, self._root, 0, INITIAL_CONTEXT, lm_before=())]
 
     def _step(self, block: Floats, row: int) -> None:
         """Go on by the frame `row` of `block`."""
@@ -112,7 +112,8 @@ class BeamSearch:
             for path, blank in zip(self._paths, blanks.tolist(), strict=True):
                 path.score += blank
             return
-        grown = self._grown(log_probs, self._frames + row)
+        scores = np.array([path.score for path in self._paths], dtype=np.float32)
+        grown = self._grown(log_probs, scores, self._frames + row)
         for path, blank in zip(self._paths, blanks.tolist(), strict=True):
             path.score += blank
             same = grown.get(path.key)
@@ -146,9 +147,11 @@ class BeamSearch:
     def _predict(self, context: tuple[int, int]) -> Floats:
         return self._engine.predict(np.array([context], dtype=np.int64))
 
-    def _grown(self, log_probs: Floats, frame: int) -> dict[int, _Path]:
-        """Return the best of the paths with one more token, by their keys."""
-        scores = log_probs + np.array([[path.score] for path in self._paths], dtype=np.float32)
+    def _grown(self, log_probs: Floats, before: Floats, frame: int) -> dict[int, _Path]:
+        """Return the best of the paths with one more token, by their keys; `before` are the scores
+        `(paths,)` of those without."""
+        scores = log_probs + before[:, None]
+        least = float(scores[:, BLANK].max()) - MARGIN
         if self._fusion:
             scores += np.stack([self._fused(path) for path in self._paths])
         scores[:, : UNK + 1] = -np.inf  # blank and <unk>
@@ -158,19 +161,19 @@ class BeamSearch:
         grown: dict[int, _Path] = {}
         for index in chosen[np.argsort(-flat[chosen], kind="stable")].tolist():
             number, token = divmod(index, scores.shape[1])
-            if flat[index] == -np.inf:
+            if flat[index] < least:
                 break
             path = self._paths[number]
             emission = Emission(token, frame, float(log_probs[number, token]))
             key = hash((path.key, token))
-            state = self._fusion.advance(path.lm_state, token) if self._fusion else ()
-            context = path.context[1], token
-            grown[key] = _Path(float(flat[index]), _Node(path.last, emission), key, context, state)
+            node, context = _Node(path.last, emission), (path.context[1], token)
+            grown[key] = _Path(float(flat[index]), node, key, context, path.lm_state)
         return grown
 
     def _fused(self, path: _Path) -> Floats:
         assert self._fusion is not None
         if path.fused is None:
+            path.lm_state = self._fusion.advance(path.lm_before, path.context[1])
             path.fused = self._fusion.scores(path.lm_state, path.context)
         return path.fused
 

@@ -26,7 +26,7 @@ LmState: TypeAlias = tuple[int, ...]
 were ever read."""
 
 START = BLANK
-"""Stands for the begin of a sentence; blank is no token of a text."""
+"""Stands for the begin of a sentence, as in the predictor's first context; blank is in no text."""
 
 MAX_ORDER = 8
 
@@ -43,7 +43,7 @@ class Level:
 
     tokens: NDArray[np.integer[Any]]  # (M,) the last token of each
     codes: NDArray[np.uint8]  # (M,) its probability, -log(p) / LOG_PROB_STEP
-    starts: NDArray[np.int64] | None  # (M + 1,) where in the next level those begin that go on;
+    starts: NDArray[np.int32] | None  # (M + 1,) where in the next level those begin that go on;
     # None: the last level
 
 
@@ -60,7 +60,6 @@ class NgramModel:
         self._probs = np.exp(-LOG_PROB_STEP * np.arange(256))
         self._unigram = self._probs[levels[0].codes]
         self._unigram = self._unigram / self._unigram.sum()
-        self.start = self.advance((), START)
         self.log_probs = lru_cache(maxsize=_CACHED)(self._log_probs)
 
     @property
@@ -93,7 +92,7 @@ class NgramModel:
             if (children := arrays.get(f"children.{order}")) is not None:
                 if children.shape != tokens.shape or children.dtype not in (np.uint8, np.uint16):
                     raise ValueError(f"order {order}: children of shape {children.shape}")
-                starts = np.concatenate([[0], np.cumsum(children, dtype=np.int64)])
+                starts = np.concatenate([[0], np.cumsum(children)]).astype(np.int32)
                 count = int(starts[-1])
             levels.append(Level(tokens, codes, starts))
         if not 1 <= len(levels) <= MAX_ORDER or not len(levels[0].tokens):
@@ -105,12 +104,12 @@ class NgramModel:
         return NgramModel(levels)
 
     def advance(self, state: LmState, token: int) -> LmState:
-        """Return the state behind one more token."""
+        """Return the state behind one more token; a sentence begins with START after `()`."""
         nodes = [token]
         for node, (level, longer) in zip(state, pairwise(self._levels), strict=False):
             assert level.starts is not None
             first, last = level.starts[node], level.starts[node + 1]
-            at = first + int(np.searchsorted(longer.tokens[first:last], token))
+            at = first + int(longer.tokens[first:last].searchsorted(token))
             if at == last or longer.tokens[at] != token:
                 break
             nodes.append(int(at))
@@ -161,11 +160,6 @@ class Fusion:
                 f"{path}: no language model for this bundle: {error}; export the model again"
             ) from error
         return Fusion(engine, model, stated.weight, stated.internal_weight)
-
-    @property
-    def start(self) -> LmState:
-        """The state at the begin of a segment."""
-        return self._model.start
 
     def advance(self, state: LmState, token: int) -> LmState:
         """Return the state behind one more token."""

@@ -13,7 +13,7 @@ from asr.decoding import beam
 from asr.decoding.beam import BeamSearch
 from asr.decoding.greedy import GreedySearch
 from asr.decoding.hypothesis import BLANK, INITIAL_CONTEXT, UNK, Emission, Hypothesis
-from asr.decoding.language_model import Fusion
+from asr.decoding.language_model import START, Fusion
 from asr.engines import Floats
 from tests.asr.fake_engine import DiceEngine
 from tests.asr.language_models import random_model
@@ -42,7 +42,7 @@ def probabilities(engine: DiceEngine, frames: int, fusion: Fusion | None = None)
     found: dict[tuple[int, ...], float] = {}
     for alignment in itertools.product([BLANK, *range(UNK + 1, VOCAB_SIZE)], repeat=frames):
         score, context, tokens = 0.0, INITIAL_CONTEXT, ()
-        state = fusion.start if fusion else ()
+        state = fusion.advance((), START) if fusion else ()
         for frame, token in enumerate(alignment):
             score += joined(engine, frame, context)[token]
             if token != BLANK:

@@ -17,7 +17,7 @@ VOCAB_SIZE = 9
 
 
 def state_of(model: NgramModel, tokens: list[int]) -> tuple[int, ...]:
-    state = model.start
+    state = model.advance((), START)
     for token in tokens:
         state = model.advance(state, token)
     return state
@@ -26,7 +26,7 @@ def state_of(model: NgramModel, tokens: list[int]) -> tuple[int, ...]:
 def test_in_each_context_probabilities_add_up_to_one() -> None:
     model = random_model(VOCAB_SIZE, seed=1)
     text = random_text(VOCAB_SIZE, seed=2, tokens=100)
-    state = model.start
+    state = state_of(model, [])
     for token in text[text != START].tolist():
         probs = np.exp(model.log_probs(state).astype(float))
         assert probs.sum() == pytest.approx(1, abs=0.01)
@@ -42,7 +42,7 @@ def test_what_was_read_is_expected() -> None:
     after = model.log_probs(state_of(model, [2, 3]))
     assert after.argmax() == 4 and after[5] > after[6]
     assert model.log_probs(state_of(model, [6, 3])).argmax() == 6
-    assert model.log_probs(model.start).argmax() == 2, "how sentences begin"
+    assert model.log_probs(state_of(model, [])).argmax() == 2, "how sentences begin"
     # Never read: what follows 3 alone, and then what is frequent at all.
     np.testing.assert_array_equal(
         model.log_probs(state_of(model, [7, 3])), model.log_probs(state_of(model, [8, 3]))
