@@ -167,7 +167,11 @@ def synthesize(
 @app.command()
 def language_model(
     texts: Annotated[
-        list[Path], typer.Argument(help="Text, plain or .xz, a paragraph a line; one or more.")
+        list[Path],
+        typer.Argument(
+            help="Text, plain or .xz, a paragraph a line; or manifests (.jsonl): their transcripts "
+            "to train on count three times. One or more."
+        ),
     ],
     model: Annotated[
         Path,

@@ -1,5 +1,6 @@
 """Sentences to be spoken: from novels, those that everybody would read in the same words."""
 
+import json
 import lzma
 import re
 from collections.abc import Iterator
@@ -58,6 +59,19 @@ def read_paragraphs(text_path: Path) -> list[str]:
         raise CorpusError(
             f"{text_path}: not readable as text ({error}); expected UTF-8, plain or .xz, "
             "a paragraph a line"
+        ) from error
+
+
+def read_transcripts(manifest: Path) -> list[str]:
+    """Return the texts to train on of a manifest (`.jsonl`), one a recording."""
+    try:
+        lines = manifest.read_text(encoding="utf-8").split("\n")
+        rows = [json.loads(line) for line in lines if line.strip()]
+        return [str(row["text"]) for row in rows if row.get("split", "train") == "train"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorpusError(
+            f"{manifest}: not readable as a manifest ({type(error).__name__}: {error}); expected "
+            "JSON lines with `text`"
         ) from error
 
 

@@ -65,11 +65,19 @@ def _describe(bundle: Bundle) -> dict[str, str]:
         "parameters": f"{model.parameters / 1e6:.2f} M",
         "encoder": f"{model.encoder_layers} layers of {model.encoder_dim}",
         "vocabulary": f"{model.vocab_size} tokens",
+        "search": _describe_search(bundle),
         "chunk": f"{1000 * frame_s * streaming.chunk_frames:.0f} ms",
         "left context": f"{frame_s * streaming.left_context_frames:.2f} s",
         "runtime": f"earshot-asr {__version__}, {_engine_versions(bundle)}, Python "
         f"{platform.python_version()}, {platform.machine()}",
     }
+
+
+def _describe_search(bundle: Bundle) -> str:
+    read = bundle.language_model
+    if read is None:
+        return bundle.search()
+    return f"{bundle.search()}, language model of {bundle.files[read.file].bytes / 1e6:.1f} MB"
 
 
 def _engine_versions(bundle: Bundle) -> str:

@@ -20,6 +20,7 @@ ENVELOPE = EvaluationEnvelope(
     model=ModelIdentity("tiny", "ab12", 345),
     precision="int8",
     chunk_ms=320,
+    search="greedy",
     manifests=("a.jsonl",),
     split="dev",
     limit=None,

@@ -21,7 +21,7 @@ from tests.asr.fake_engine import BurstEngine
 POINTS = [OperatingPoint(ms) for ms in CHUNKS_MS]
 GROWTH_MB = dict(zip(POINTS, [2.0, 2.5, 3.0, 5.0, 8.0], strict=True))
 PROFILE = Profile(dict(zip(POINTS, [0.1, 0.05, 0.03, 0.02, 0.015], strict=True)), GROWTH_MB)
-KEY = ProfileKey("sha", "int8", "onnx", 1, "onnxruntime 1", "cpu", 2)
+KEY = ProfileKey("sha", "int8", "onnx", 1, "onnxruntime 1", "cpu", 2, "beam")
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +116,9 @@ def test_a_profile_of_more_points_is_enough(cache: Path) -> None:
     assert read_profile(KEY, [*POINTS, OperatingPoint(5120)]) is None
 
 
-@pytest.mark.parametrize("other", [{"bundle": "other"}, {"threads": 2}, {"cpu": "slower"}])
+@pytest.mark.parametrize(
+    "other", [{"bundle": "other"}, {"threads": 2}, {"cpu": "slower"}, {"search": "greedy"}]
+)
 def test_a_profile_of_something_else_is_not_used(other: dict) -> None:
     write_profile(KEY, PROFILE)
     assert read_profile(ProfileKey(**{**vars_of(KEY), **other}), POINTS) is None

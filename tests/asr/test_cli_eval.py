@@ -50,7 +50,7 @@ class FakeStream:
 class FakeRecognizer:
     """Of its first `patience` streams, each hears "hello world"; the next is interrupted."""
 
-    precision, chunk_ms = "int8", 320
+    precision, chunk_ms, search = "int8", 320, "greedy"
 
     def __init__(self, bundle: Path, patience: int = 10_000) -> None:
         self.bundle, self.patience = open_bundle(bundle), patience
@@ -75,9 +75,10 @@ def loaded(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> list[tuple[Any
         engine: str | None,
         chunk_ms: int | None,
         threads: int,
+        search: str | None,
     ) -> FakeRecognizer:
         assert threads == 1, "named, so that what asr tune chose is left alone"
-        calls.append((path, precision, engine, chunk_ms))
+        calls.append((path, precision, engine, chunk_ms, search))
         return FakeRecognizer(tiny_bundle)
 
     monkeypatch.setattr(asr, "load", load, raising=False)
@@ -105,11 +106,11 @@ def test_pools_manifests_prints_figures_and_writes_the_report(
 ) -> None:
     paths = [manifest(tmp_path / "a", "Hello, world!"), manifest(tmp_path / "b", "hello", "low")]
     options: list[str | Path] = ["--precision", "fp32", "--chunk-ms", "160", "--engine", "onnx"]
-    options += ["--model", tmp_path]
+    options += ["--model", tmp_path, "--search", "beam"]
     report = tmp_path / "out.json"
     result = run(*paths, *options, "--report", report)
     assert result.exit_code == 0, result.output
-    assert loaded == [(tmp_path, "fp32", "onnx", 160)]
+    assert loaded == [(tmp_path, "fp32", "onnx", 160, "beam")]
     lines = {line.strip("│ ").replace(" ", "") for line in result.stdout.splitlines()}
     assert {"WER│75.00%", "insertions│2", "substitutions│1", "words│4", "skipped│2"} <= lines
     assert {"sentenceerrorrate│66.67%", "WER,OpenASRleaderboard│75.00%"} <= lines
@@ -159,7 +160,7 @@ def test_split_and_limit(tmp_path: Path, loaded: list[tuple[Any, ...]]) -> None:
     result = run(path, "--split", "dev", "--limit", "1")
     assert "0.00%" in result.stdout
     assert "skipped " not in result.stderr
-    assert loaded == [(None, None, None, None)]
+    assert loaded == [(None, None, None, None, None)]
 
 
 def test_the_report_says_what_was_measured_with_what(
@@ -172,7 +173,7 @@ def test_the_report_says_what_was_measured_with_what(
     assert content["model"] == {"name": "tiny", "sha256": digest, "parameters": 12_345}
     assert content["machine"].keys() == {"platform", "processor", "cpus", "usable_cpus"}
     assert content["engine"].startswith("onnxruntime ")
-    assert (content["precision"], content["chunk_ms"]) == ("int8", 320)
+    assert (content["precision"], content["chunk_ms"], content["search"]) == ("int8", 320, "greedy")
     assert content["manifests"] == [str(path)]
     assert (content["split"], content["limit"]) == ("dev", 1)
     assert content["version"] == asr.__version__

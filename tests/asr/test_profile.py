@@ -11,7 +11,7 @@ import pytest
 from asr.bundle import open_bundle
 from asr.profile import ProfileKey, profile_key, profile_path, read_section, write_section
 
-KEY = ProfileKey("sha", "int8", "onnx", 1, "onnxruntime 1", "cpu", 2)
+KEY = ProfileKey("sha", "int8", "onnx", 1, "onnxruntime 1", "cpu", 2, "beam")
 
 
 @pytest.fixture(autouse=True)

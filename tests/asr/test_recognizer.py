@@ -19,9 +19,11 @@ from asr.bundle import open_bundle
 from asr.calibration import Profile
 from asr.engines import Engine, open_engine
 from asr.recognizer import Recognizer
+from tests.asr.language_models import random_text
 from tests.asr.signals import noise
 from tests.asr.tiny_bundle import write_manifest
 from tests.watched_engines import CountingEngine
+from training.language_model import count_ngrams
 
 Write = Callable[..., Path]
 
@@ -168,3 +170,84 @@ assert not {"torch", "scipy", "pandas", "rich"} & set(sys.modules)
 def test_unknown_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="'asr' has no attribute 'Recogniser'"):
         _ = asr.Recogniser
+
+
+@pytest.fixture
+def reading_bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """The tiny bundle with a language model of its tokens."""
+    folder = tmp_path / "reading"
+    shutil.copytree(tiny_bundle, folder)
+    vocab_size = len(open_bundle(tiny_bundle).read_tokens())
+    arrays = count_ngrams(random_text(vocab_size, seed=1), vocab_size, (1, 1, 1))
+    np.savez(folder / "language_model.npz", allow_pickle=False, **arrays)
+    write_manifest(folder)
+    edit(folder, {"file": "language_model.npz", "weight": 0.5, "internal_weight": 0.1})
+    return folder
+
+
+def edit(bundle: Path, language_model: object) -> None:
+    path = bundle / "bundle.json"
+    content = json.loads(path.read_text()) | {"language_model": language_model}
+    path.write_text(json.dumps(content))
+
+
+def test_a_language_model_is_asked_unless_search_is_greedy(
+    tiny_bundle: Path, reading_bundle: Path, write_speech: Write
+) -> None:
+    path = write_speech("a.wav", 5.0, 16_000)
+    assert asr.load(tiny_bundle).search == "greedy"
+    assert asr.load(reading_bundle).search == "beam"
+    texts = [
+        asr.load(bundle, search=search).transcribe(path).text
+        for bundle in (tiny_bundle, reading_bundle)
+        for search in ("greedy", "beam")
+    ]
+    assert texts[0] == texts[2], "greedy search asks nobody"
+    assert len({texts[1], texts[2], texts[3]}) == 3, "a beam alone, greedy, with what it has read"
+    with pytest.raises(asr.AsrError, match="the search 'bean'; expected beam or greedy"):
+        asr.load(reading_bundle, search="bean")
+
+
+def test_streams_with_a_language_model_are_cut_anywhere(
+    reading_bundle: Path, write_speech: Write
+) -> None:
+    recognizer = asr.load(reading_bundle)
+    path = write_speech("a.wav", 5.0, 16_000)
+    samples = np.concatenate([block for block, _ in read_blocks(path)])
+    stream = recognizer.stream()
+    told = ""
+    for block in np.array_split(samples, 23):
+        for event in stream.accept(block):
+            if isinstance(event, asr.Partial):
+                assert event.text.startswith(event.stable_text)
+                assert event.stable_text.startswith(told), "what is stable stays"
+                told = event.stable_text
+    assert stream.finish().result == recognizer.transcribe(path)
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"file": "absent.npz"}, "missing key 'language_model.weight'"),
+        ({"file": "lm.npz", "weight": 0.5, "internal_weight": 0.1}, "names 'lm.npz', which is not"),
+        ({"file": "tokens.txt", "weight": 0.5, "internal_weight": 0.1}, "can't be used"),
+        ({"file": "golden.npz", "weight": 0.5, "internal_weight": 0.1}, "no language model for"),
+        ({"file": "tokens.txt", "weight": -1, "internal_weight": 0.1}, "expected 0 to 1, got -1"),
+        ("lm.npz", "expected an object"),
+    ],
+)
+def test_a_language_model_that_can_not_be_used_is_named(
+    reading_bundle: Path, stated: object, message: str
+) -> None:
+    edit(reading_bundle, stated)
+    with pytest.raises(asr.BundleError, match=message):
+        asr.load(reading_bundle)
+
+
+def test_a_language_model_of_other_tokens_is_refused(reading_bundle: Path) -> None:
+    arrays = count_ngrams(random_text(20, seed=1), 20, (1, 1))
+    np.savez(reading_bundle / "language_model.npz", allow_pickle=False, **arrays)
+    write_manifest(reading_bundle)
+    edit(reading_bundle, {"file": "language_model.npz", "weight": 0.5, "internal_weight": 0.1})
+    with pytest.raises(asr.BundleError, match="20 tokens, the graphs 12"):
+        asr.load(reading_bundle)

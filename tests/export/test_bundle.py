@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,14 @@ from asr.bundle import Bundle, open_bundle
 from asr.decoding.hypothesis import INITIAL_CONTEXT
 from asr.engines import open_engine
 from asr.engines.golden import verify_golden
-from asr.errors import ExportError
+from asr.errors import BundleError, ExportError
 from asr.evaluation.accuracy.alignment import align
 from asr.evaluation.accuracy.wer import WordErrors
 from export.bundle import BundleContents, check_destination, write_bundle
+from export.pipeline import verified_contents
+from tests.asr.language_models import random_text
 from tests.export.conftest import babble
+from training.language_model import count_ngrams
 
 
 def test_the_runtime_opens_it(bundle: Bundle, contents: BundleContents) -> None:
@@ -32,6 +36,26 @@ def test_the_runtime_opens_it(bundle: Bundle, contents: BundleContents) -> None:
     assert opened.read_tokens() == tuple(contents.tokens)
     names = {path.name for path in bundle.path.iterdir()}
     assert names == {"bundle.json", *opened.files}
+
+
+def test_the_language_model_of_a_checkpoint_goes_along(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "trained"
+    shutil.copytree(checkpoint, folder)
+    assert verified_contents(folder, "tiny", print).language_model is None
+    arrays = count_ngrams(random_text(30, seed=1), 30, (1, 1))
+    np.savez(folder / "language_model.npz", allow_pickle=False, **arrays)
+    contents = verified_contents(folder, "tiny", print)
+    bundle = write_bundle(tmp_path / "bundle", contents)
+    assert bundle.language_model is not None
+    recognizer = asr.load(bundle.path)
+    assert recognizer.search == "beam"
+    stream = recognizer.stream()
+    stream.accept(babble(2, seed=1))
+    assert stream.finish().text
+    np.savez(folder / "language_model.npz", allow_pickle=False, tokens=np.zeros(3))
+    with pytest.raises(BundleError, match="no language model for this bundle"):
+        write_bundle(tmp_path / "other", contents)
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp32"])

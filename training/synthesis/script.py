@@ -1,6 +1,5 @@
 """What a corpus says: sentences of a text or of transcripts, in which order, and spoken forms."""
 
-import json
 import math
 import re
 from collections import Counter
@@ -10,9 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.errors import CorpusError
 from asr.text import normalize
-from training.sentences import MAX_WORDS, WORD_WITHOUT_VOWEL, read_paragraphs, sentences
+from training.sentences import (
+    MAX_WORDS,
+    WORD_WITHOUT_VOWEL,
+    read_paragraphs,
+    read_transcripts,
+    sentences,
+)
 from training.synthesis.sentence import Sentence, as_spoken
 from training.synthesis.spoken_forms import spoken_form
 
@@ -47,7 +51,7 @@ def _sentences(text_path: Path, seed: int) -> Iterator[Sentence]:
 
 def _transcripts(manifest: Path, seed: int) -> Iterator[Sentence]:
     """Each transcript to train on once, if it can be read only one way and in one breath."""
-    texts = sorted(set(_train_texts(manifest)))
+    texts = sorted(set(read_transcripts(manifest)))
     for index in np.random.default_rng(seed).permutation(len(texts)):
         sentence = as_spoken(texts[index])
         if (
@@ -58,21 +62,11 @@ def _transcripts(manifest: Path, seed: int) -> Iterator[Sentence]:
             yield sentence
 
 
-def _train_texts(manifest: Path) -> list[str]:
-    try:
-        lines = manifest.read_text(encoding="utf-8").split("\n")
-        rows = [json.loads(line) for line in lines if line.strip()]
-        return [str(row["text"]) for row in rows if row.get("split", "train") == "train"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorpusError(
-            f"{manifest}: not readable as a manifest ({type(error).__name__}: {error}); expected "
-            "JSON lines with `text`"
-        ) from error
-
-
 def _word_counts(text_path: Path, transcripts: bool) -> Counter[str]:
     if transcripts:
-        return Counter(word for text in _train_texts(text_path) for word in normalize(text).split())
+        return Counter(
+            word for text in read_transcripts(text_path) for word in normalize(text).split()
+        )
     lines = read_paragraphs(text_path)
     return Counter(word for line in lines for word in _WORD.findall(line.lower()))
 

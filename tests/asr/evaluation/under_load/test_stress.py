@@ -42,6 +42,7 @@ ENVELOPE = Envelope(
     model=ModelIdentity("tiny", "ab12", 345),
     precision="int8",
     chunk_ms=320,
+    search="greedy",
 )
 
 
