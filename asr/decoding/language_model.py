@@ -33,7 +33,7 @@ MAX_ORDER = 8
 LOG_PROB_STEP = 1 / 16
 """Nats between two of the 256 values that a probability has in a file, e^-16 the least of them."""
 
-_CACHED = 4096
+_CACHED = 1024
 """Contexts whose distribution is kept, 1 kB each."""
 
 
