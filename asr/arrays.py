@@ -21,7 +21,10 @@ def read_arrays(path: Path, content: bytes) -> dict[str, NDArray[Any]]:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             if sum(array.file_size for array in file.zip.infolist()) > len(content):
                 raise ValueError("its arrays are compressed, to be larger than the file")
-            return dict(file)
+            arrays = dict(file)
+            if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+                raise ValueError("not all in it are arrays")
+            return arrays
     # MemoryError: of an array that claims to be larger than any memory.
     except (
         OSError,
@@ -30,6 +33,7 @@ def read_arrays(path: Path, content: bytes) -> dict[str, NDArray[Any]]:
         TypeError,
         KeyError,
         MemoryError,
+        RuntimeError,  # encrypted, or compressed by another method
         AttributeError,  # an array alone, which has no names
         zipfile.BadZipFile,
         zlib.error,

@@ -21,7 +21,8 @@ from threading import Lock
 import numpy as np
 
 from asr.budget import Budget, OperatingPoint
-from asr.engines import Engine
+from asr.decoding.hypothesis import BLANK, UNK, Search
+from asr.engines import Engine, Floats
 from asr.errors import BudgetError
 from asr.features import SAMPLE_RATE
 from asr.governor import DOWN_AT
@@ -32,8 +33,9 @@ from asr.stream import Stream
 
 SECTION = "calibration"  # of the profile
 
-TOKENS_PER_S = 10.0
-"""Of fast speech. Noise makes a model emit next to nothing, so their cost is added."""
+LABEL_FRAMES_PER_S = 16.0
+"""Encoder frames of speech in which a token may begin. Noise has next to none, so what they cost a
+search is added."""
 
 _REPEATS = 3  # the quickest counts: what else runs can only add
 _SHORTEST_S = 0.96  # of audio in a measurement
@@ -65,13 +67,14 @@ class Admission:
         self,
         key: Callable[[], ProfileKey],
         engine: Engine,
+        open_search: Callable[[Engine], Search],
         open_stream: Callable[[OperatingPoint], Stream],
         points: Sequence[OperatingPoint],
     ) -> None:
         """`key` says what the profile is kept for; the rest is as for `calibrate`."""
         self._key = key
         self._engine = engine
-        self._calibrate = lambda: calibrate(engine, open_stream, points)
+        self._calibrate = lambda: calibrate(engine, open_search, open_stream, points)
         self._points = points
         self._profile: Profile | None = None
         self._measured = False  # by this process
@@ -120,21 +123,23 @@ class Admission:
 
 def calibrate(
     engine: Engine,
+    open_search: Callable[[Engine], Search],
     open_stream: Callable[[OperatingPoint], Stream],
     points: Sequence[OperatingPoint],
 ) -> Profile:
-    """Measure the points, best first. `open_stream` opens one without a budget.
+    """Measure the points, best first. `open_stream` opens a stream without a budget, `open_search`
+    one of its searches.
 
     What else runs can only add to a cost, and a larger chunk never costs more: a point that was
     measured to cost more than one above it is taken to cost the same.
     """
     _shed(engine)  # so that what it grows by holds all that a stream adds ...
     before_mb = resident_mb()
-    emission_s = _emission_s(engine)
+    label_frame_s = _label_frame_s(engine, open_search)
     rtf, growth_mb = [], []
     for point in points:
         stream_rtf = min(_stream_rtf(open_stream(point), point) for _ in range(_REPEATS))
-        rtf.append(stream_rtf + TOKENS_PER_S * emission_s)
+        rtf.append(stream_rtf + LABEL_FRAMES_PER_S * label_frame_s)
         growth_mb.append(max(0.0, resident_mb() - before_mb))
     _shed(engine)  # ... and is not in what the process holds when a stream is admitted
     return Profile(
@@ -251,15 +256,33 @@ def _stream_rtf(stream: Stream, point: OperatingPoint) -> float:
     return stream.meter.compute_s / (chunks * chunk_s)
 
 
-def _emission_s(engine: Engine) -> float:
-    """Return what one more token costs: the predictor, and joining the rest of a chunk again."""
+def _label_frame_s(engine: Engine, open_search: Callable[[Engine], Search]) -> float:
+    """Return what a search takes for a frame in which a token may begin."""
     frames = engine.predict(np.zeros((8, 2), dtype=np.int64))  # of the shape of encoder frames
+    search = open_search(_Talkative(engine))
     quickest = math.inf
-    for token in range(2 + _REPEATS):
+    for _ in range(2 + _REPEATS):
         started = time.perf_counter()
-        engine.join(frames, engine.predict(np.array([[0, token]], dtype=np.int64)))
+        search.accept(frames)
         quickest = min(quickest, time.perf_counter() - started)
-    return quickest
+        search.forget(search.best.stable)
+    return quickest / len(frames)
+
+
+class _Talkative:
+    """An engine that takes a label to be as likely as not in each frame."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.initial_state, self.encode = engine.initial_state, engine.encode
+        self.predict, self.release_memory = engine.predict, engine.release_memory
+
+    def join(self, encoder_out: Floats, predictor_out: Floats) -> Floats:
+        log_probs = self._engine.join(encoder_out, predictor_out).copy()
+        labels = log_probs[:, UNK + 1 :]
+        labels += math.log(0.5) - labels.max(axis=1, keepdims=True)
+        log_probs[:, BLANK] = math.log(0.5) - 0.01
+        return log_probs
 
 
 def _as_floats(values: Mapping[OperatingPoint, float]) -> dict[OperatingPoint, float]:

@@ -67,6 +67,7 @@ class Recognizer:
         self._admission = Admission(
             lambda: profile_key(bundle, graphs.precision, threads, graphs.engine, self.search),
             engine,
+            self._open_search,
             lambda point: self._open(
                 chunk_frames=_chunk_frames(bundle, point.chunk_ms, longest_ms)
             ),
@@ -88,6 +89,7 @@ class Recognizer:
         that watches what it is asked. What budgets are calibrated with stays as it is."""
         other = copy(self)
         other._engine = wrap(self._engine)
+        other._fusion = self._fusion and self._fusion.with_engine(other._engine)
         return other
 
     def stream(
@@ -166,7 +168,7 @@ class Recognizer:
             streaming = replace(streaming, chunk_frames=chunk_frames)
         return Stream(
             self._engine,
-            self._open_search(),
+            self._open_search(self._engine),
             pieces=self._pieces,
             features=self.bundle.features,
             streaming=streaming,
@@ -175,10 +177,10 @@ class Recognizer:
             gate=SilenceGate(streaming) if gate else None,
         )
 
-    def _open_search(self) -> Search:
+    def _open_search(self, engine: Engine) -> Search:
         if self.search == "greedy":
-            return GreedySearch(self._engine)
-        return BeamSearch(self._engine, self._fusion)
+            return GreedySearch(engine)
+        return BeamSearch(engine, self._fusion)
 
 
 def load(
@@ -195,8 +197,8 @@ def load(
     The files are checked against the bundle's checksums, and at the first load on this machine its
     output against the golden one, so a damaged model or a miscomputing machine is refused.
 
-    Where none of the options is given, it runs as `asr tune` found best on this machine, if it was
-    asked; `asr info` says so.
+    Where neither precision, engine, chunks nor threads are given, it runs as `asr tune` found best
+    on this machine, if it was asked; `asr info` says so.
 
     Args:
         path: directory or zip of a bundle.

@@ -229,3 +229,17 @@ def test_all_that_the_gate_changes_is_the_length_of_a_silence() -> None:
     ]
     times_s = [token.time_s - shift for token, shift in zip(gated.tokens, late, strict=True)]
     assert times_s == pytest.approx([token.time_s for token in plain.tokens])
+
+
+def test_words_are_settled_soon_after_they_were_said() -> None:
+    """A beam that keeps what differs only long ago would tell no word for sentences."""
+    for name, sample in read_samples().items():
+        stream = asr.load().stream()
+        longest = 0
+        for block in np.array_split(np.concatenate([sample, np.zeros(48_000)]), 30):
+            for event in stream.accept(block):
+                if isinstance(event, asr.Partial):
+                    unsettled = event.text.removeprefix(event.stable_text).split()
+                    longest = max(longest, len(unsettled))
+        assert longest <= 8, name
+        assert len(stream.text.split()) - len(stream.finish().result.words) <= 0

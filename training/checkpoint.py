@@ -71,7 +71,7 @@ def find_language_model(folder: Path) -> Path | None:
 def keep_language_model(before: Path, folder: Path) -> None:
     """Give a trained model the language model of another, if that has one for the same tokens."""
     found = find_language_model(before)
-    if found and (before / PIECES).read_bytes() == (folder / PIECES).read_bytes():
+    if found and (found.parent / PIECES).read_bytes() == (folder / PIECES).read_bytes():
         write_whole(folder / LANGUAGE_MODEL, lambda path: shutil.copyfile(found, path))
 
 

@@ -22,6 +22,9 @@ TRANSCRIPT_COUNT = 3
 """1 and 3 times gave 0.4 and 1.0 points of WER, beside fifty times as much text of novels; 8 times
 another 0.2, and a larger model."""
 
+_BITS = 63
+"""Of the number that stands for an n-gram while it is counted."""
+
 _SENTENCE_END = re.compile(r"(?<=[.!?;:])\s+")
 
 
@@ -60,12 +63,17 @@ def count_ngrams(
 ) -> dict[str, NDArray]:
     """Return the arrays of `asr.decoding.language_model.NgramModel.from_arrays`.
 
-    stream: `(N,)` tokens; START stands before each sentence.
+    stream: `(N,)` tokens; START stands before each sentence. Raises CorpusError for more cutoffs
+    than n-grams of so many tokens can have.
 
     By absolute discounting (Ney, Essen and Kneser 1994): each n-gram that is kept gives up a part
     of one count, and what is not kept all of it, to what its shorter context expects.
     """
     bits = max(1, (vocab_size - 1).bit_length())
+    if (longest := _BITS // bits) < len(cutoffs):
+        raise CorpusError(
+            f"{len(cutoffs)} cutoffs; n-grams of {vocab_size} tokens may have up to {longest}"
+        )
     sentence = np.cumsum(stream == START)
     small = np.uint8 if vocab_size <= 256 else np.uint16
     arrays: dict[str, NDArray] = {}

@@ -73,8 +73,9 @@ def run_recipe(
     heard = heard_before + _train(recipe, prepared, model, folder, console, heard_before)
     if is_first():
         save_model(folder / "final", model, prepared.tokenizer, heard_hours=heard)
-        if initial:
-            keep_language_model(initial, folder / "final")
+        for trained_here in (folder / "final", folder / "best"):
+            if initial and trained_here.is_dir():
+                keep_language_model(initial, trained_here)
     return folder / "final"
 
 

@@ -74,10 +74,10 @@ def _describe(bundle: Bundle) -> dict[str, str]:
 
 
 def _describe_search(bundle: Bundle) -> str:
-    read = bundle.language_model
-    if read is None:
+    if (language_model := bundle.language_model) is None:
         return bundle.search()
-    return f"{bundle.search()}, language model of {bundle.files[read.file].bytes / 1e6:.1f} MB"
+    megabytes = bundle.files[language_model.file].bytes / 1e6
+    return f"{bundle.search()}, with a language model of {megabytes:.1f} MB"
 
 
 def _engine_versions(bundle: Bundle) -> str:

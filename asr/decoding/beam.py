@@ -1,5 +1,6 @@
 """Beam search: several hypotheses at a time, with a language model where there is one."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,12 +109,9 @@ class BeamSearch:
         """Go on by the frame `row` of `block`."""
         log_probs = self._log_probs(block, row)
         blanks = log_probs[:, BLANK]
-        if blanks.min() > CERTAIN_BLANK:
-            for path, blank in zip(self._paths, blanks.tolist(), strict=True):
-                path.score += blank
-            return
-        scores = np.array([path.score for path in self._paths], dtype=np.float32)
-        grown = self._grown(log_probs, scores, self._frames + row)
+        grown: dict[int, _Path] = {}
+        if blanks.min() <= CERTAIN_BLANK:
+            grown = self._grown(log_probs, self._frames + row)
         for path, blank in zip(self._paths, blanks.tolist(), strict=True):
             path.score += blank
             same = grown.get(path.key)
@@ -121,12 +119,22 @@ class BeamSearch:
                 grown[path.key] = path
             else:
                 _merge(grown, path, same)
-        paths = sorted(grown.values(), key=lambda path: -path.score)[: self._beam]
+        self._paths = self._pruned(grown.values())
+
+    def _pruned(self, paths: Iterable[_Path]) -> list[_Path]:
+        """Return the best of the paths that differ in what they expect next, the best first.
+
+        Of two with the same context and state none can overtake the other: they would take a place
+        in the beam each, and what they differ in would not become stable.
+        """
+        kept: dict[tuple[tuple[int, int], LmState], _Path] = {}
+        for path in sorted(paths, key=lambda path: -path.score):
+            kept.setdefault((path.context, path.lm_before), path)
         # Relative scores: a stream may run for ever.
-        best = paths[0].score
-        self._paths = [path for path in paths if path.score > best - MARGIN]
-        for path in self._paths:
+        best = next(iter(kept.values())).score
+        for path in kept.values():
             path.score -= best
+        return [path for path in kept.values() if path.score > -MARGIN][: self._beam]
 
     def _log_probs(self, block: Floats, row: int) -> Floats:
         """Return those of the frame `row` for the context of each path, `(paths, vocab_size)`."""
@@ -147,10 +155,9 @@ class BeamSearch:
     def _predict(self, context: tuple[int, int]) -> Floats:
         return self._engine.predict(np.array([context], dtype=np.int64))
 
-    def _grown(self, log_probs: Floats, before: Floats, frame: int) -> dict[int, _Path]:
-        """Return the best of the paths with one more token, by their keys; `before` are the scores
-        `(paths,)` of those without."""
-        scores = log_probs + before[:, None]
+    def _grown(self, log_probs: Floats, frame: int) -> dict[int, _Path]:
+        """Return the best of the paths with one more token, by their keys."""
+        scores = log_probs + np.array([[path.score] for path in self._paths], dtype=np.float32)
         least = float(scores[:, BLANK].max()) - MARGIN
         if self._fusion:
             scores += np.stack([self._fused(path) for path in self._paths])

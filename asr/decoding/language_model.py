@@ -34,7 +34,7 @@ LOG_PROB_STEP = 1 / 16
 """Nats between two of the 256 values that a probability has in a file, e^-16 the least of them."""
 
 _CACHED = 1024
-"""Contexts whose distribution is kept, 1 kB each."""
+"""Contexts whose distribution is kept, 1 kB each with 256 tokens."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ class NgramModel:
         count = 1  # of the n-grams that the next level should have
         while f"tokens.{len(levels) + 1}" in arrays:
             order = len(levels) + 1
-            tokens, codes = arrays[f"tokens.{order}"], arrays[f"codes.{order}"]
+            tokens = arrays[f"tokens.{order}"]
+            codes = arrays.get(f"codes.{order}", tokens[:0])
             if tokens.dtype not in (np.uint8, np.uint16) or codes.dtype != np.uint8:
                 raise ValueError(f"order {order}: {tokens.dtype} and {codes.dtype}")
             if tokens.ndim != 1 or tokens.shape != codes.shape:
@@ -92,7 +93,7 @@ class NgramModel:
             if (children := arrays.get(f"children.{order}")) is not None:
                 if children.shape != tokens.shape or children.dtype not in (np.uint8, np.uint16):
                     raise ValueError(f"order {order}: children of shape {children.shape}")
-                starts = np.concatenate([[0], np.cumsum(children)]).astype(np.int32)
+                starts = np.concatenate([[0], np.cumsum(children, dtype=np.int64)]).astype(np.int32)
                 count = int(starts[-1])
             levels.append(Level(tokens, codes, starts))
         if not 1 <= len(levels) <= MAX_ORDER or not len(levels[0].tokens):
@@ -160,6 +161,10 @@ class Fusion:
                 f"{path}: no language model for this bundle: {error}; export the model again"
             ) from error
         return Fusion(engine, model, stated.weight, stated.internal_weight)
+
+    def with_engine(self, engine: Engine) -> "Fusion":
+        """Return the same with another engine of the same graphs."""
+        return Fusion(engine, self._model, self._weight, self._internal_weight)
 
     def advance(self, state: LmState, token: int) -> LmState:
         """Return the state behind one more token."""

@@ -14,6 +14,7 @@ import asr
 import asr.calibration as calibration
 from asr.budget import CHUNKS_MS, Budget, OperatingPoint
 from asr.calibration import Admission, Profile, admit, calibrate, read_profile, write_profile
+from asr.decoding.greedy import GreedySearch
 from asr.errors import BudgetError
 from asr.profile import ProfileKey, read_section, write_section
 from tests.asr.fake_engine import BurstEngine
@@ -185,7 +186,7 @@ def test_what_earlier_streams_left_is_not_counted_twice(monkeypatch: pytest.Monk
     follow it, all points included."""
     held = Held(monkeypatch)
     monkeypatch.setattr(calibration, "calibrate", lambda *_: PROFILE)
-    admission = Admission(lambda: KEY, held, lambda _: None, POINTS)
+    admission = Admission(lambda: KEY, held, GreedySearch, lambda _: None, POINTS)
     for _ in range(3):
         admitted = admission.admit(Budget(memory_mb=98), OperatingPoint(320))
         assert list(admitted.rtf) == POINTS[1:]
@@ -217,9 +218,9 @@ def test_calibrating_takes_what_is_in_the_way_out_of_its_figures(
     held.kept_mb = 5.0
     bench = Bench(held, dict(zip(POINTS, [0.04, 0.07, 0.03, 0.01, 0.02], strict=True)))
     monkeypatch.setattr(calibration, "_stream_rtf", bench.measure)
-    monkeypatch.setattr(calibration, "_emission_s", lambda _: 1e-4)
-    profile = calibrate(bench, lambda point: point, POINTS)
-    tokens = 10 * 1e-4  # in noise there are none, so their cost is added
+    monkeypatch.setattr(calibration, "_label_frame_s", lambda *_: 1e-4)
+    profile = calibrate(bench, GreedySearch, lambda point: point, POINTS)
+    tokens = 16 * 1e-4  # in noise there are none, so their cost is added
     assert list(profile.rtf.values()) == pytest.approx(
         [rtf + tokens for rtf in (0.04, 0.04, 0.03, 0.01, 0.01)]
     )
@@ -233,7 +234,7 @@ def test_a_refusal_is_never_from_a_kept_profile(monkeypatch: pytest.MonkeyPatch)
     write_profile(KEY, slow)
     measured: Iterator[Profile] = iter([PROFILE])
     monkeypatch.setattr(calibration, "calibrate", lambda *_: next(measured))
-    admission = Admission(lambda: KEY, BurstEngine(), lambda _: None, POINTS)
+    admission = Admission(lambda: KEY, BurstEngine(), GreedySearch, lambda _: None, POINTS)
     admitted = admission.admit(Budget(rtf=0.06), OperatingPoint(320))
     assert admitted.start == OperatingPoint(320)
     assert admission.profile() == PROFILE
@@ -318,7 +319,7 @@ def test_calibration_gives_each_point_a_cost(tiny_bundle: Path) -> None:
         opened.append(point)
         return recognizer.stream()
 
-    profile = calibrate(recognizer._engine, open_stream, POINTS)
+    profile = calibrate(recognizer._engine, recognizer._open_search, open_stream, POINTS)
     assert list(profile.rtf) == POINTS
     assert all(rtf > 0 for rtf in profile.rtf.values())
     growth_mb = list(profile.growth_mb.values())

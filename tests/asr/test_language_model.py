@@ -1,5 +1,6 @@
 """The n-gram model must be a probability, and that of the longest context that was read."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,7 @@ def arrays() -> dict[str, np.ndarray]:
         ({"children.2": np.zeros(3, np.uint8)}, "children of shape"),
         ({"codes.2": np.zeros(3, np.uint8)}, "3,"),
         ({"codes.1": np.zeros(VOCAB_SIZE)}, "float64"),
+        ({"codes.2": None}, "0,"),
         ({"tokens.1": np.zeros(VOCAB_SIZE, np.uint8)}, "each token once"),
         ({"tokens.3": np.full(len(arrays()["tokens.3"]), 200, np.uint8)}, "not in the vocabulary"),
     ],
@@ -102,6 +104,10 @@ def test_what_is_no_file_of_arrays_is_refused(tmp_path: Path) -> None:
     pickled = tmp_path / "a.npz"
     np.savez(pickled, tokens=np.array([object()]))
     with pytest.raises(BundleError, match="can't be used"):
+        read_arrays(pickled, pickled.read_bytes())
+    with zipfile.ZipFile(pickled, "w") as archive:
+        archive.writestr("tokens.1", b"no array")
+    with pytest.raises(BundleError, match="not all in it are arrays"):
         read_arrays(pickled, pickled.read_bytes())
     np.savez_compressed(pickled, tokens=np.zeros(100_000))
     with pytest.raises(BundleError, match="compressed"):

@@ -17,6 +17,7 @@ from asr import calibration
 from asr.audio import read_blocks
 from asr.bundle import open_bundle
 from asr.calibration import Profile
+from asr.decoding.language_model import START
 from asr.engines import Engine, open_engine
 from asr.recognizer import Recognizer
 from tests.asr.language_models import random_text
@@ -48,7 +49,7 @@ def test_chunks_are_those_that_the_engine_takes(
     monkeypatch.setattr(
         calibration,
         "calibrate",
-        lambda engine, opened, points: Profile(
+        lambda engine, searched, opened, points: Profile(
             dict.fromkeys(points, 0.1), dict.fromkeys(points, 1.0)
         ),
     )
@@ -178,10 +179,10 @@ def reading_bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "reading"
     shutil.copytree(tiny_bundle, folder)
     vocab_size = len(open_bundle(tiny_bundle).read_tokens())
-    arrays = count_ngrams(random_text(vocab_size, seed=1), vocab_size, (1, 1, 1))
+    arrays = count_ngrams(np.array([START, 2, 3, 4, 5] * 20), vocab_size, (1, 1, 1))
     np.savez(folder / "language_model.npz", allow_pickle=False, **arrays)
     write_manifest(folder)
-    edit(folder, {"file": "language_model.npz", "weight": 0.5, "internal_weight": 0.1})
+    edit(folder, {"file": "language_model.npz", "weight": 1.0, "internal_weight": 0.1})
     return folder
 
 
@@ -203,7 +204,7 @@ def test_a_language_model_is_asked_unless_search_is_greedy(
         for search in ("greedy", "beam")
     ]
     assert texts[0] == texts[2], "greedy search asks nobody"
-    assert len({texts[1], texts[2], texts[3]}) == 3, "a beam alone, greedy, with what it has read"
+    assert texts[3] not in texts[:3], "what it has read is something else"
     with pytest.raises(asr.AsrError, match="the search 'bean'; expected beam or greedy"):
         asr.load(reading_bundle, search="bean")
 

@@ -12,7 +12,7 @@ from asr.decoding.language_model import START, NgramModel
 from asr.errors import CorpusError
 from training.checkpoint import LANGUAGE_MODEL, PIECES, keep_language_model
 from training.cli import app
-from training.language_model import parse_cutoffs, write_language_model
+from training.language_model import count_ngrams, parse_cutoffs, write_language_model
 from training.tokenizer import Tokenizer
 
 MODEL = Path("data/model")
@@ -61,6 +61,17 @@ def test_impossible_cutoffs_are_named(text: Path, tmp_path: Path, cutoffs: tuple
         write_language_model([text], Tokenizer(MODEL / PIECES), tmp_path / "lm.npz", cutoffs)
 
 
+def test_ngrams_that_no_number_holds_are_refused() -> None:
+    stream = np.array([START, *range(2, 200)])
+    model = NgramModel.from_arrays(count_ngrams(stream, 511, (1,) * 7))
+    state = model.advance((), START)
+    for token in stream[1:].tolist():
+        assert model.log_probs(state).argmax() == token
+        state = model.advance(state, token)
+    with pytest.raises(CorpusError, match="n-grams of 513 tokens may have up to 6"):
+        count_ngrams(stream, 513, (1,) * 7)
+
+
 def test_what_is_no_text_is_named(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="expected numbers, as in"):
         parse_cutoffs("1,two")
@@ -90,7 +101,8 @@ def test_a_model_that_goes_on_from_another_keeps_it(tmp_path: Path) -> None:
     keep_language_model(before, same)
     assert not (same / LANGUAGE_MODEL).exists(), "there is none"
     (before / LANGUAGE_MODEL).write_text("n-grams")
-    keep_language_model(before, same)
+    (before / "model.safetensors").touch()
+    keep_language_model(before / "model.safetensors", same)
     keep_language_model(before, other)
     assert (same / LANGUAGE_MODEL).read_text() == "n-grams"
     assert not (other / LANGUAGE_MODEL).exists(), "its tokens are others"
