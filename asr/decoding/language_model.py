@@ -93,7 +93,8 @@ class NgramModel:
             if (children := arrays.get(f"children.{order}")) is not None:
                 if children.shape != tokens.shape or children.dtype not in (np.uint8, np.uint16):
                     raise ValueError(f"order {order}: children of shape {children.shape}")
-                starts = np.concatenate([[0], np.cumsum(children, dtype=np.int64)]).astype(np.int32)
+                starts = np.zeros(len(children) + 1, np.int32)
+                np.cumsum(children, dtype=np.int32, out=starts[1:])
                 count = int(starts[-1])
             levels.append(Level(tokens, codes, starts))
         if not 1 <= len(levels) <= MAX_ORDER or not len(levels[0].tokens):

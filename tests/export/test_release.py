@@ -22,7 +22,7 @@ from export.onnx import Graphs
 from export.release import documents, pipeline
 from export.release.curve import Point, extended, picture, read_curve, thinned
 from export.release.judgement import objections
-from export.release.measurement import measure
+from export.release.measurement import MEASURED, measure
 from export.release.pipeline import BUNDLE, CURVE, PICTURE, WEIGHTS, ReleaseOptions, release
 from tests.asr.evaluated import scored
 from tests.export.conftest import babble
@@ -43,7 +43,7 @@ def figures(int8: tuple[int, int], fp32: tuple[int, int] | None = None) -> dict[
     """Errors on `near` and `far`, of 1000 words each."""
     return {
         name: dict(zip(SETS, map(report, errors), strict=True))
-        for name, errors in (("int8", int8), ("fp32", fp32 or int8))
+        for name, errors in (("int8", int8), ("fp32", fp32 or int8), ("greedy", int8))
     }
 
 
@@ -146,7 +146,7 @@ def test_a_better_model_is_put_in_place_with_all_that_is_said_of_it(
     assert card["commit"] == "abc1234"
     assert card["export"]["max_abs_error"]["encoder"] <= 1e-4
     near = card["wer"]["near"]
-    assert near["wer"] == near["fp32_wer"] == 0.4
+    assert near["wer"] == near["fp32_wer"] == near["greedy_wer"] == 0.4
     assert (near["substitutions"], near["words"], near["utterances"]) == (400, WORDS, 1)
     assert near["description"] == "a quiet room"
     weights = TrainedModel.load(root / WEIGHTS)
@@ -319,12 +319,13 @@ def test_what_is_missing_is_said_before_the_measurement(
 def test_processes_measure_what_one_measures(bundle: asr.Bundle, data: Path) -> None:
     sets = {name: read_manifest(data / name / "manifest.jsonl", "dev") for name in SETS}
     found = measure(bundle.path, sets, QUIET)
-    for precision in ("int8", "fp32"):
-        recognizer = asr.load(bundle.path, precision=precision)
+    assert set(found) == {"int8", "fp32", "greedy"}
+    for measured, (precision, search) in MEASURED.items():
+        recognizer = asr.load(bundle.path, precision=precision, search=search)
         for name, manifest in sets.items():
             expected = evaluate(recognizer, manifest.utterances)
-            assert found[precision][name].errors == expected.errors
-            for one, other in zip(found[precision][name].scores, expected.scores, strict=True):
+            assert found[measured][name].errors == expected.errors
+            for one, other in zip(found[measured][name].scores, expected.scores, strict=True):
                 assert (one.id, one.hypothesis) == (other.id, other.hypothesis)
 
 

@@ -361,12 +361,14 @@ def test_a_signal_ends_the_command_in_order_and_it_goes_on(
     number: signal.Signals, tmp_path: Path, text: Path
 ) -> None:
     """In a process of its own; a flite that runs ends by itself, and its sentence isn't skipped."""
-    # Half an hour of them: a machine with other work to do may see the first recording late.
-    triples = itertools.product(NAMES, repeat=3)
-    text.write_text("".join(f"The {a} saw the {b} and the {c} at home.\n" for a, b, c in triples))
+    # Hours of them: a machine with other work to do may see the first recording late.
+    fours = itertools.product(NAMES, repeat=4)
+    text.write_text(
+        "".join(f"The {a} saw the {b} and the {c} with the {d}.\n" for a, b, c, d in fours)
+    )
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     command = [sys.executable, "-m", "training.cli", "synthesize", str(text), str(killed)]
-    process = subprocess.Popen([*command, "--hours", "1"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*command, "--hours", "5"], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list(killed.rglob("*.flac")) and time.monotonic() < deadline:
         time.sleep(0.02)
