@@ -117,7 +117,10 @@ def test_what_is_forgotten_is_freed() -> None:
         assert nodes == len(best.emissions) - best.stable + 1, "and the root"
 
 
-@settings(deadline=None, max_examples=15)
+@pytest.mark.usefixtures("nothing_is_pruned")  # the engine's labels may outdo a "certain" blank
+@settings(
+    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(seed=st.integers(0, 2**16), bonus=st.sampled_from([0.0, 0.5, 0.9]))
 def test_a_beam_of_one_is_greedy_search(seed: int, bonus: float) -> None:
     engine = KnowingEngine(seed, VOCAB_SIZE, bonus)
@@ -176,21 +179,6 @@ def test_in_the_end_everything_is_settled(monkeypatch: pytest.MonkeyPatch) -> No
     best = search.best
     assert len(best.emissions) > 20
     assert best.stable >= len(best.emissions) - 5
-
-
-def test_a_reset_begins_anew_but_for_the_count_of_frames() -> None:
-    engine = DiceEngine(seed=3, vocab_size=VOCAB_SIZE, blank_bonus=0.0)
-    search, fresh = BeamSearch(engine), BeamSearch(engine)
-    search.accept(engine.frames(0, 10))
-    assert search.best.emissions
-    search.reset()
-    search.skip(20)
-    fresh.skip(30)
-    assert search.best == fresh.best == Hypothesis([], stable=0)
-    for later in (search, fresh):
-        later.accept(engine.frames(30, 40))
-    assert search.best == fresh.best
-    assert 30 <= search.best.emissions[0].frame < 40
 
 
 def test_unknown_is_never_emitted() -> None:

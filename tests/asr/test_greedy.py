@@ -1,12 +1,15 @@
 """Whole-chunk greedy search must give what a loop over frames gives, for less work."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr.decoding.beam import BeamSearch
 from asr.decoding.greedy import GreedySearch
-from asr.decoding.hypothesis import BLANK, INITIAL_CONTEXT, UNK, Emission, Hypothesis
+from asr.decoding.hypothesis import BLANK, INITIAL_CONTEXT, UNK, Emission, Hypothesis, Search
 from tests.asr.fake_engine import DiceEngine
 
 VOCAB_SIZE = 6
@@ -63,10 +66,11 @@ def test_what_was_read_may_be_forgotten(seed: int, chunks: list[int]) -> None:
     assert read == frame_by_frame(engine, searched)
 
 
-def test_a_reset_begins_anew_but_for_the_count_of_frames() -> None:
+@pytest.mark.parametrize("make", [GreedySearch, BeamSearch])
+def test_a_reset_begins_anew_but_for_the_count_of_frames(make: Callable[..., Search]) -> None:
     """What follows is what a fresh search finds in those frames; skipped ones count as well."""
     engine = DiceEngine(seed=3, vocab_size=VOCAB_SIZE, blank_bonus=0.0)
-    search, fresh = GreedySearch(engine), GreedySearch(engine)
+    search, fresh = make(engine), make(engine)
     search.accept(engine.frames(0, 10))
     assert search.best.emissions
     search.reset()
