@@ -20,7 +20,7 @@ from asr.features import FRAME_SHIFT, FeatureConfig
 from asr.schema import SchemaError, check_keys, read_dataclass
 from asr.sha256 import sha256
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST_NAME = "bundle.json"
 
 SUBSAMPLING_OVERLAP = 3
@@ -105,11 +105,11 @@ class GraphFiles:
 
 @dataclass(frozen=True)
 class LanguageModelFile:
-    """A language model of the tokens, and how much it counts: `asr.decoding.language_model`."""
+    """A language model, and how much it counts: `asr.decoding.language_model`."""
 
     file: str
-    weight: float = 0.35  # of its log-probabilities, beside those of the transducer
-    internal_weight: float = 0.2  # of the transducer's own language model, which is taken off
+    weight: float = 0.65  # of its log-probabilities, beside those of the transducer
+    internal_weight: float = 0.4  # of the transducer's own language model, which is taken off
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from asr.bundle import (
 from asr.calibration import Admission, Admitted
 from asr.decoding.beam import BeamSearch
 from asr.decoding.endpoint import EndpointRules
+from asr.decoding.fusion import Fusion
 from asr.decoding.gate import SilenceGate
 from asr.decoding.greedy import GreedySearch
 from asr.decoding.hypothesis import Search
-from asr.decoding.language_model import Fusion
 from asr.engines import Engine, longest_chunk_ms, open_engine
 from asr.errors import AsrError
 from asr.governor import Governor

@@ -32,7 +32,7 @@ from asr.bundle import (
     file_entry,
     open_bundle,
 )
-from asr.decoding.language_model import Fusion
+from asr.decoding.fusion import Fusion
 from asr.engines import Floats, open_engine
 from asr.engines.golden import encode_by_chunks, verify_golden
 from asr.errors import ExportError

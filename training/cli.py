@@ -175,17 +175,17 @@ def language_model(
     ],
     model: Annotated[
         Path,
-        typer.Option(help="Folder of the trained model whose tokens it is of, and gets it."),
+        typer.Option(help="Folder of the trained model whose tokens spell it, and gets it."),
     ] = Path("data/model"),
     cutoffs: Annotated[
         str,
         typer.Option(
-            help="How often n-grams of one, two ... tokens must have been read to be kept: their "
-            "number is the order, higher ones make it smaller."
+            help="How often a word, two words ... must have been read to be kept: their number is "
+            "the order, higher ones make it smaller."
         ),
-    ] = "1,1,3,4,5",
+    ] = "2,2,3",
 ) -> None:
-    """Count n-grams of text, by which asr-export's bundles search for words that exist."""
+    """Count words of text, by which the search of a bundle knows what is likely to be said."""
     from training.checkpoint import LANGUAGE_MODEL, TrainedModel
     from training.language_model import parse_cutoffs, write_language_model
 
@@ -193,7 +193,9 @@ def language_model(
     tokenizer = TrainedModel.load(model).tokenizer
     kept = write_language_model(texts, tokenizer, out, parse_cutoffs(cutoffs))
     console = Console(stderr=True)
-    console.print(f"{out}: {kept} n-grams, {out.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
+    console.print(
+        f"{out}: {kept} n-grams of words, {out.stat().st_size / 1e6:.1f} MB", soft_wrap=True
+    )
 
 
 @app.command()

@@ -1,26 +1,36 @@
-"""An n-gram model of tokens from text: for a search to know which spellings are words."""
+"""A language model of words from text: for a search to know which spellings are words."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from asr.decoding.language_model import LOG_PROB_STEP, MAX_ORDER, START
+from asr.decoding.hypothesis import UNK
+from asr.decoding.language_model import END, UNKNOWN
+from asr.decoding.ngrams import LOG_PROB_STEP, MAX_ORDER, START
 from asr.errors import CorpusError
 from asr.text import normalize
 from asr.whole_files import write_whole
 from training.sentences import read_paragraphs, read_transcripts
 from training.tokenizer import Tokenizer
 
-CUTOFFS = (1, 1, 3, 4, 5)
-"""How often an n-gram of order one, two ... must have been read to be kept."""
+CUTOFFS = (2, 2, 3)
+"""How often a word, two words, three words must have been read to be kept."""
 
 TRANSCRIPT_COUNT = 3
-"""1 and 3 times gave 0.4 and 1.0 points of WER, beside fifty times as much text of novels; 8 times
-another 0.2, and a larger model."""
+"""1, 3 and 8 times gave 0.4, 1.0 and 1.2 points of WER, beside 25 times as much text of novels."""
+
+MOST_WORDS = 2**16 - 1 - UNKNOWN
+"""Known words: the most frequent, if there are more. Two bytes hold one in a file."""
+
+_LONGEST_SPELLING = 255
+"""Tokens of a word that is known."""
+
+_SPELLING_CUTOFFS = (1, 1, 2)
 
 _BITS = 63
 """Of the number that stands for an n-gram while it is counted."""
@@ -31,7 +41,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;:])\s+")
 def write_language_model(
     texts: Sequence[Path], tokenizer: Tokenizer, out: Path, cutoffs: Sequence[int] = CUTOFFS
 ) -> int:
-    """Count the n-grams of texts; return how many are kept.
+    """Count the words of texts and their n-grams; return how many n-grams of words are kept.
 
     texts: plain or .xz, a paragraph a line; or manifests (.jsonl), whose transcripts to train on
     count TRANSCRIPT_COUNT times, for they are of the kind that will be heard.
@@ -42,12 +52,14 @@ def write_language_model(
         raise CorpusError(
             f"cutoffs {list(cutoffs)}; expected 1 to {MAX_ORDER} counts, none below the one before"
         )
-    stream = _stream(_sentences(texts), tokenizer)
-    if not (stream != START).any():
-        raise CorpusError(f"{', '.join(map(str, texts))}: no words in it; expected English text")
-    arrays = count_ngrams(stream, tokenizer.vocab_size, cutoffs)
+    arrays = model_arrays(_sentences(texts), tokenizer.encode, tokenizer.vocab_size, cutoffs)
+    if not len(arrays["lengths"]):
+        raise CorpusError(
+            f"{', '.join(map(str, texts))}: no words in it that are there {cutoffs[0]} times; "
+            "expected English text"
+        )
     write_whole(out, lambda path: _save(path, arrays))
-    return sum(len(array) for name, array in arrays.items() if name.startswith("codes."))
+    return sum(len(array) for name, array in arrays.items() if name.startswith("words.codes."))
 
 
 def parse_cutoffs(text: str) -> list[int]:
@@ -55,47 +67,93 @@ def parse_cutoffs(text: str) -> list[int]:
     try:
         return [int(number) for number in text.split(",")]
     except ValueError as error:
-        raise CorpusError(f"cutoffs {text!r}; expected numbers, as in 1,1,3,4,5") from error
+        raise CorpusError(f"cutoffs {text!r}; expected numbers, as in 2,2,3") from error
+
+
+def model_arrays(
+    sentences: Iterable[Sequence[str]],
+    spell: Callable[[str], Sequence[int]],
+    vocab_size: int,
+    cutoffs: Sequence[int],
+) -> dict[str, NDArray]:
+    """Return the arrays of `asr.decoding.language_model.LanguageModel.from_arrays`.
+
+    sentences: the words of each. spell: gives the tokens of a word, of `vocab_size`; one with
+    `<unk>` is not known. Raises CorpusError as `count_ngrams` does.
+    """
+    numbers: dict[str, int] = {}  # of each word, from UNKNOWN + 1 on, as they come
+    stream = array("i")
+    for sentence in sentences:
+        stream.append(START)
+        stream.extend(numbers.setdefault(word, len(numbers) + UNKNOWN + 1) for word in sentence)
+    read = np.array(stream, np.int64)
+    counts = np.bincount(read, minlength=len(numbers) + UNKNOWN + 1)
+    spellings = {number: tuple(spell(word)) for word, number in numbers.items()}
+    spellings = {
+        number: tokens
+        for number, tokens in spellings.items()
+        if UNK not in tokens and 0 < len(tokens) <= _LONGEST_SPELLING
+    }
+    frequent = [number for number in spellings if counts[number] >= cutoffs[0]]
+    frequent.sort(key=lambda number: -counts[number])
+    known = sorted(frequent[:MOST_WORDS], key=spellings.__getitem__)
+    symbols = np.full(len(counts), UNKNOWN)
+    symbols[START] = START
+    symbols[known] = np.arange(len(known)) + UNKNOWN + 1
+    spelled = [token for tokens in spellings.values() for token in (START, *tokens, END)]
+    small = _smallest(vocab_size - 1)
+    words = count_ngrams(symbols[read], len(known) + UNKNOWN + 1, cutoffs)
+    spelling = count_ngrams(np.array(spelled, np.int64), vocab_size, _SPELLING_CUTOFFS)
+    return {
+        "lengths": np.array([len(spellings[number]) for number in known], np.uint8),
+        "tokens": np.array([token for number in known for token in spellings[number]], small),
+        **{f"words.{name}": array for name, array in words.items()},
+        **{f"spelling.{name}": array for name, array in spelling.items()},
+    }
 
 
 def count_ngrams(
     stream: NDArray[np.int64], vocab_size: int, cutoffs: Sequence[int]
 ) -> dict[str, NDArray]:
-    """Return the arrays of `asr.decoding.language_model.NgramModel.from_arrays`.
+    """Return the arrays of `asr.decoding.ngrams.NgramModel.from_arrays`.
 
-    stream: `(N,)` tokens; START stands before each sentence. Raises CorpusError for more cutoffs
-    than n-grams of so many tokens can have.
+    stream: `(N,)` symbols; START stands before each sentence. Raises CorpusError for more cutoffs
+    than n-grams of so many symbols can have.
 
-    By absolute discounting (Ney, Essen and Kneser 1994): each n-gram that is kept gives up a part
-    of one count, and what is not kept all of it, to what its shorter context expects.
+    By modified Kneser-Ney smoothing (Chen and Goodman 1998): each n-gram that is kept gives up a
+    part of its count, and what is not kept all of it, to what its shorter history expects; and a
+    shorter one counts not how often it was read, but behind how many different symbols.
     """
     bits = max(1, (vocab_size - 1).bit_length())
     if (longest := _BITS // bits) < len(cutoffs):
         raise CorpusError(
-            f"{len(cutoffs)} cutoffs; n-grams of {vocab_size} tokens may have up to {longest}"
+            f"{len(cutoffs)} cutoffs; n-grams of {vocab_size} symbols may have up to {longest}"
         )
     sentence = np.cumsum(stream == START)
-    small = np.uint8 if vocab_size <= 256 else np.uint16
+    orders = range(1, len(cutoffs) + 1)
+    counted = [_count(stream, sentence, order, bits) for order in orders]
     arrays: dict[str, NDArray] = {}
     kept = np.empty(0, np.int64)  # n-grams of the last order
-    for order, cutoff in enumerate(cutoffs, 1):
-        grams, counts = _count(stream, sentence, order, bits)
+    for order, cutoff, (grams, counts) in zip(orders, cutoffs, counted, strict=True):
+        weights = counts
+        if order < len(cutoffs):
+            weights = _different_begins(grams, counts, counted[order][0], order, bits)
         if order == 1:
-            # Each token has a place, also those that were never read.
+            # Each symbol has a place, also those that were never read.
             codes = np.full(vocab_size, 255, np.uint8)
-            codes[grams] = _codes(counts / counts.sum())
+            codes[grams] = _codes(weights / weights.sum())
             kept = np.arange(vocab_size)
         else:
-            context = grams >> bits
-            begins = np.flatnonzero(np.diff(context, prepend=-1))
-            totals = np.repeat(np.add.reduceat(counts, begins), np.diff(begins, append=len(grams)))
-            probs = (counts - _discount(counts)) / totals
-            chosen = (counts >= cutoff) & np.isin(context, kept)
+            history = grams >> bits
+            begins = np.flatnonzero(np.diff(history, prepend=-1))
+            totals = np.repeat(np.add.reduceat(weights, begins), np.diff(begins, append=len(grams)))
+            probs = (weights - _discounts(weights)[weights.clip(0, 3)]) / totals
+            chosen = (counts >= cutoff) & np.isin(history, kept)
             codes, before = _codes(probs[chosen]), kept
-            kept, context = grams[chosen], context[chosen]
-            children = np.searchsorted(context, before, "right") - np.searchsorted(context, before)
-            arrays[f"children.{order - 1}"] = children.astype(small)
-        arrays[f"tokens.{order}"] = (kept & ((1 << bits) - 1)).astype(small)
+            kept, history = grams[chosen], history[chosen]
+            children = np.searchsorted(history, before, "right") - np.searchsorted(history, before)
+            arrays[f"children.{order - 1}"] = children.astype(_smallest(children.max(initial=0)))
+        arrays[f"symbols.{order}"] = (kept & ((1 << bits) - 1)).astype(_smallest(vocab_size - 1))
         arrays[f"codes.{order}"] = codes
     return arrays
 
@@ -114,10 +172,35 @@ def _count(
     return np.unique(grams, return_counts=True)
 
 
-def _discount(counts: NDArray[np.int64]) -> float:
-    """What maximises the likelihood of what was left out once, about."""
-    once, twice = int((counts == 1).sum()), int((counts == 2).sum())
-    return min(0.9, once / (once + 2 * twice)) if once else 0.5
+def _different_begins(
+    grams: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    longer: NDArray[np.int64],
+    order: int,
+    bits: int,
+) -> NDArray[np.int64]:
+    """Return behind how many different symbols each n-gram was read: of `longer`, those of the next
+    order, how many end with it. Of one that begins a sentence, return how often."""
+    ends, different = np.unique(longer & ((1 << order * bits) - 1), return_counts=True)
+    weights = counts.copy()
+    weights[np.searchsorted(grams, ends)] = different
+    return weights
+
+
+def _discounts(weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return what n-grams of weight 0, 1, 2, and 3 or more give up."""
+    once, twice, thrice, often = ((weights == times).sum() for times in (1, 2, 3, 4))
+    if not (once and twice and thrice):
+        return np.array([0.0, 0.5, 0.5, 0.5])
+    one = once / (once + 2 * twice)
+    ratios = np.array([twice / once, thrice / twice, often / thrice])
+    times = np.array([1, 2, 3])
+    given = (times - (times + 1) * one * ratios).clip(0.1, 0.95 * times)
+    return np.concatenate([[0.0], given])
+
+
+def _smallest(largest: int) -> type[np.unsignedinteger]:
+    return np.uint8 if largest < 256 else np.uint16
 
 
 def _codes(probs: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -125,19 +208,15 @@ def _codes(probs: NDArray[np.float64]) -> NDArray[np.uint8]:
     return codes.clip(0, 255).astype(np.uint8)
 
 
-def _stream(sentences: Iterable[str], tokenizer: Tokenizer) -> NDArray[np.int64]:
-    tokens = [np.array([START, *tokenizer.encode(sentence)], np.int64) for sentence in sentences]
-    return np.concatenate(tokens) if tokens else np.empty(0, np.int64)
-
-
-def _sentences(texts: Sequence[Path]) -> Iterator[str]:
+def _sentences(texts: Sequence[Path]) -> Iterator[list[str]]:
     for text in texts:
         if text.suffix == ".jsonl":
-            yield from TRANSCRIPT_COUNT * [normalize(said) for said in read_transcripts(text)]
+            said = [normalize(transcript).split() for transcript in read_transcripts(text)]
+            yield from TRANSCRIPT_COUNT * said
             continue
         for paragraph in track(read_paragraphs(text), f"reading {text.name}", transient=True):
             for sentence in _SENTENCE_END.split(paragraph):
-                if words := normalize(sentence):
+                if words := normalize(sentence).split():
                     yield words
 
 

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from asr.decoding.fusion import Fusion
 from asr.decoding.hypothesis import BLANK, INITIAL_CONTEXT, UNK, Emission, Hypothesis
-from asr.decoding.language_model import Fusion, LmState
+from asr.decoding.language_model import LmState
 from asr.engines import Engine, Floats
 
-BEAM = 12
+BEAM = 20
 """Hypotheses that are kept after each frame."""
 
-MARGIN = 5.0
+MARGIN = 6.0
 """Nats by which a hypothesis may be worse than the best."""
 
 CERTAIN_BLANK = -0.02
@@ -41,9 +42,9 @@ class _Path:
     last: _Node
     key: int  # the same for the same tokens
     context: tuple[int, int]
-    lm_before: LmState  # the language model's, but for the last token: most paths are soon dropped
+    lm_before: LmState | None  # the language model's, but for the last token: most are dropped soon
     fused: Floats | None = None  # (vocab_size,) what the language model adds; None: not asked yet
-    lm_state: LmState = ()  # behind the last token, once it was asked
+    lm_state: LmState | None = None  # behind the last token, once it was asked
 
 
 class BeamSearch:
@@ -103,7 +104,7 @@ class BeamSearch:
 
     def _begin(self) -> None:
         self._root = _Node(None, None)
-        self._paths = [_Path(0.0, self._root, 0, INITIAL_CONTEXT, lm_before=())]
+        self._paths = [_Path(0.0, self._root, 0, INITIAL_CONTEXT, lm_before=None)]
 
     def _step(self, block: Floats, row: int) -> None:
         """Go on by the frame `row` of `block`."""
@@ -127,7 +128,7 @@ class BeamSearch:
         Of two with the same context and state none can overtake the other: they would take a place
         in the beam each, and what they differ in would not become stable.
         """
-        kept: dict[tuple[tuple[int, int], LmState], _Path] = {}
+        kept: dict[tuple[tuple[int, int], LmState | None], _Path] = {}
         for path in sorted(paths, key=lambda path: -path.score):
             kept.setdefault((path.context, path.lm_before), path)
         # Relative scores: a stream may run for ever.

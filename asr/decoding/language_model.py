@@ -1,191 +1,175 @@
-"""An n-gram model of the tokens, and its fusion with what the transducer believes.
+"""A model of words, asked for tokens: what has been read knows which spellings are words."""
 
-A transducer that has heard tens of hours spells what it hears, and has read too little to know
-which spelling is a word. A language model has read more. What both have learned counts once: the
-transducer's own language model, what its joiner says of the next label without any sound, is taken
-off (HAT, arXiv 2003.07705, section 4).
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import lru_cache
-from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.arrays import read_arrays
-from asr.bundle import Bundle
-from asr.decoding.hypothesis import BLANK, UNK
-from asr.engines import Engine, Floats
-from asr.errors import BundleError
+from asr.decoding.hypothesis import UNK
+from asr.decoding.ngrams import START, History, NgramModel
+from asr.engines import Floats
 
-LmState: TypeAlias = tuple[int, ...]
-"""Where the model stands: the node of the last token, of the last two, and so on, as far as those
-were ever read."""
+UNKNOWN = 1
+"""The symbol, among the words, of all that are not known by themselves. Words begin behind it."""
 
-START = BLANK
-"""Stands for the begin of a sentence, as in the predictor's first context; blank is in no text."""
-
-MAX_ORDER = 8
-
-LOG_PROB_STEP = 1 / 16
-"""Nats between two of the 256 values that a probability has in a file, e^-16 the least of them."""
+END = UNK
+"""Stands behind the last token of a word; `<unk>` is in none."""
 
 _CACHED = 1024
-"""Contexts whose distribution is kept, 1 kB each with 256 tokens."""
+"""States whose distribution is kept: 1 to 2 kB each with 256 tokens."""
+
+_LEAST_PROBABILITY = 1e-12
 
 
-@dataclass(frozen=True)
-class Level:
-    """All n-grams of one order, sorted: a level of a trie."""
+class LmState(NamedTuple):
+    """A place in a sentence: the words that were said, and the tokens of the one that was begun."""
 
-    tokens: NDArray[np.integer[Any]]  # (M,) the last token of each
-    codes: NDArray[np.uint8]  # (M,) its probability, -log(p) / LOG_PROB_STEP
-    starts: NDArray[np.int32] | None  # (M + 1,) where in the next level those begin that go on;
-    # None: the last level
+    history: History  # of words, without that one
+    first: int  # the known words that begin with its tokens: these
+    last: int  # and up to here
+    tokens: int  # how many it has
+    unknown: float  # the probability that it is not a known word and is spelled like that
+    spelling: History  # of its tokens
 
 
-class NgramModel:
-    """What follows the last tokens, by the longest n-gram that was read often enough.
+class LanguageModel:
+    """The probability of a token: that of all words that it may go on to.
 
-    Probabilities are discounted, and what is left goes to shorter contexts: p(w | h) is what its
-    n-gram has, and 1 - sum of all that h has times p(w | h without its first token).
+    Word n-grams know much in little space, but a search asks after each token. The known words are
+    sorted by their spellings, so that those which begin alike are a range, and the n-grams give the
+    probability of a range of words as fast as that of one. A word that is not known is spelled by
+    n-grams of tokens, with the probability that the word n-grams leave to it. Both are added up: it
+    is a distribution, of tokens, and exactly that of the words.
     """
 
-    def __init__(self, levels: Sequence[Level]) -> None:
-        """Take the levels of order one and up; the first has each token of the vocabulary."""
-        self._levels = levels
-        self._probs = np.exp(-LOG_PROB_STEP * np.arange(256))
-        self._unigram = self._probs[levels[0].codes]
-        self._unigram = self._unigram / self._unigram.sum()
+    def __init__(
+        self,
+        words: NgramModel,
+        spelling: NgramModel,
+        spelled: NDArray[np.integer[Any]],
+        begins: NDArray[np.bool_],
+    ) -> None:
+        """Take two models that fit each other; see `from_arrays`.
+
+        spelled: `(words, longest)` the tokens of each known word, END behind them; sorted.
+        begins: `(vocab_size,)` the tokens that begin a word.
+        """
+        self._words, self._spelling, self._begins = words, spelling, begins
+        ends = np.full((len(spelled), 1), END, spelled.dtype)
+        self._columns = np.ascontiguousarray(np.hstack([spelled, ends]).T)
+        self._tokens = np.arange(len(begins) + 1)
+        self._bounds = lru_cache(maxsize=_CACHED)(self._find_bounds)
+        self._spell = lru_cache(maxsize=_CACHED)(self._spelling_probs)
+        self._begin = lru_cache(maxsize=_CACHED)(self._begin_probs)
         self.log_probs = lru_cache(maxsize=_CACHED)(self._log_probs)
 
     @property
-    def order(self) -> int:
-        """How many tokens its longest n-gram has."""
-        return len(self._levels)
-
-    @property
     def vocab_size(self) -> int:
-        """How many tokens it knows, blank included."""
-        return len(self._unigram)
+        """How many tokens there are."""
+        return len(self._begins)
 
     @staticmethod
-    def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> "NgramModel":
-        """Read what `arrays` gives. Raises ValueError for arrays that make no model."""
-        levels: list[Level] = []
-        count = 1  # of the n-grams that the next level should have
-        while f"tokens.{len(levels) + 1}" in arrays:
-            order = len(levels) + 1
-            tokens = arrays[f"tokens.{order}"]
-            codes = arrays.get(f"codes.{order}", tokens[:0])
-            if tokens.dtype not in (np.uint8, np.uint16) or codes.dtype != np.uint8:
-                raise ValueError(f"order {order}: {tokens.dtype} and {codes.dtype}")
-            if tokens.ndim != 1 or tokens.shape != codes.shape:
-                raise ValueError(f"order {order}: {tokens.shape} tokens, {codes.shape} codes")
-            if order == 1 and not np.array_equal(tokens, np.arange(len(tokens))):
-                raise ValueError("order 1 has not each token once")
-            if order > 1 and len(tokens) != count:
-                raise ValueError(f"order {order}: {len(tokens)} n-grams; {count} were announced")
-            starts = None
-            if (children := arrays.get(f"children.{order}")) is not None:
-                if children.shape != tokens.shape or children.dtype not in (np.uint8, np.uint16):
-                    raise ValueError(f"order {order}: children of shape {children.shape}")
-                starts = np.zeros(len(children) + 1, np.int32)
-                np.cumsum(children, dtype=np.int32, out=starts[1:])
-                count = int(starts[-1])
-            levels.append(Level(tokens, codes, starts))
-        if not 1 <= len(levels) <= MAX_ORDER or not len(levels[0].tokens):
-            raise ValueError(f"{len(levels)} orders; expected 1 to {MAX_ORDER}")
-        if any((level.starts is None) != (level is levels[-1]) for level in levels):
-            raise ValueError("an order is missing")
-        if any(level.tokens.max(initial=0) >= len(levels[0].tokens) for level in levels):
-            raise ValueError("a token is not in the vocabulary")
-        return NgramModel(levels)
+    def from_arrays(
+        arrays: Mapping[str, NDArray[Any]], begins: NDArray[np.bool_]
+    ) -> "LanguageModel":
+        """Read what `training.language_model` wrote: `lengths` and `tokens` of the known words, and
+        the n-grams `words.*` and `spelling.*`. Raises ValueError for arrays that make no model of
+        these tokens."""
+        spelling = NgramModel.from_arrays(arrays, "spelling.")
+        if spelling.vocab_size != len(begins):
+            raise ValueError(f"{spelling.vocab_size} tokens, the graphs {len(begins)}")
+        words = NgramModel.from_arrays(arrays, "words.")
+        spelled = _spelled(arrays.get("lengths"), arrays.get("tokens"), len(begins))
+        if words.vocab_size != len(spelled) + UNKNOWN + 1:
+            raise ValueError(f"n-grams of {words.vocab_size} words; {len(spelled)} are spelled")
+        return LanguageModel(words, spelling, spelled, begins)
 
-    def advance(self, state: LmState, token: int) -> LmState:
-        """Return the state behind one more token; a sentence begins with START after `()`."""
-        nodes = [token]
-        for node, (level, longer) in zip(state, pairwise(self._levels), strict=False):
-            assert level.starts is not None
-            first, last = level.starts[node], level.starts[node + 1]
-            at = first + int(longer.tokens[first:last].searchsorted(token))
-            if at == last or longer.tokens[at] != token:
-                break
-            nodes.append(int(at))
-        return tuple(nodes[: self.order - 1])
+    def advance(self, state: LmState | None, token: int) -> LmState:
+        """Return the state behind one more token; behind None, that at the begin of a sentence."""
+        if state is None:
+            return self._next_word(self._words.advance((), START))
+        if self._begins[token] and state.tokens:
+            state = self._next_word(self._with_word(state))
+        bounds = self._bounds(state.first, state.last, state.tokens)
+        first, last = int(bounds[token]), int(bounds[token + 1])
+        unknown = state.unknown * float(self._spell(state.spelling)[token])
+        if first == last:
+            first, last, unknown = 0, 0, 1.0
+        spelling = self._spelling.advance(state.spelling, token)
+        return LmState(state.history, first, last, state.tokens + 1, unknown, spelling)
 
     def _log_probs(self, state: LmState) -> Floats:
         """Return the log-probability of each token `(vocab_size,)` in a state, read-only."""
-        probs = self._unigram.copy()
-        for node, (level, longer) in zip(state, pairwise(self._levels), strict=False):
-            assert level.starts is not None
-            first, last = level.starts[node], level.starts[node + 1]
-            if first == last:
-                break  # as no longer context goes on either
-            known = self._probs[longer.codes[first:last]]
-            probs *= max(0.0, 1.0 - float(known.sum()))
-            probs[longer.tokens[first:last]] += known
-        log_probs = np.log(np.maximum(probs, 1e-12)).astype(np.float32)
+        if state.tokens:
+            probs = self._token_probs(state)
+            end, probs[END] = probs[END], 0.0
+            if end:
+                probs += end * self._begin(self._with_word(state))
+        else:
+            probs = self._begin(state.history)
+        log_probs: Floats = np.log(np.maximum(probs, _LEAST_PROBABILITY)).astype(np.float32)
         log_probs.flags.writeable = False  # it stays in the cache
         return log_probs
 
+    def _token_probs(self, state: LmState) -> NDArray[np.float64]:
+        """Return the probability of each token in the word, of END too, `(vocab_size,)`."""
+        probs = state.unknown * self._spell(state.spelling)
+        if state.first < state.last:
+            bounds = self._bounds(state.first, state.last, state.tokens)
+            probs += self._words.expected(state.history).between(bounds + UNKNOWN + 1)
+        if state.tokens:
+            probs[self._begins] = 0.0
+        else:
+            probs[END] = 0.0
+        probs /= probs.sum()
+        return probs
 
-class Fusion:
-    """What the language model adds to the score of each label. Streams of a model share it."""
+    def _begin_probs(self, history: History) -> NDArray[np.float64]:
+        return self._token_probs(self._next_word(history))
 
-    def __init__(
-        self, engine: Engine, model: NgramModel, weight: float, internal_weight: float
-    ) -> None:
-        """`weight` is that of the log-probabilities of `model`, `internal_weight` of those that are
-        taken off: the transducer's own."""
-        self._engine, self._model = engine, model
-        self._weight, self._internal_weight = weight, internal_weight
-        self._internal = lru_cache(maxsize=_CACHED)(self._internal_log_probs)
+    def _next_word(self, history: History) -> LmState:
+        """Return the state before the first token of a word."""
+        unknown = float(self._words.expected(history).between(np.array([UNKNOWN, UNKNOWN + 1]))[0])
+        known = self._columns.shape[1]
+        return LmState(history, 0, known, 0, unknown, self._spelling.advance((), START))
 
-    @staticmethod
-    def of_bundle(bundle: Bundle, engine: Engine) -> "Fusion | None":
-        """Return that of a bundle's language model, with an engine of its graphs; None if it has
-        none. Raises BundleError for one that can't be used."""
-        stated = bundle.language_model
-        if stated is None:
-            return None
-        path = bundle.path / stated.file
-        try:
-            model = NgramModel.from_arrays(read_arrays(path, bundle.read(stated.file)))
-            if model.vocab_size != bundle.model.vocab_size:
-                raise ValueError(f"{model.vocab_size} tokens, the graphs {bundle.model.vocab_size}")
-        except ValueError as error:
-            raise BundleError(
-                f"{path}: no language model for this bundle: {error}; export the model again"
-            ) from error
-        return Fusion(engine, model, stated.weight, stated.internal_weight)
+    def _with_word(self, state: LmState) -> History:
+        """Return the history with the word that a state has the tokens of."""
+        bounds = self._bounds(state.first, state.last, state.tokens)
+        known = bounds[END] < bounds[END + 1]
+        word = int(bounds[END]) + UNKNOWN + 1 if known else UNKNOWN
+        return self._words.advance(state.history, word)
 
-    def with_engine(self, engine: Engine) -> "Fusion":
-        """Return the same with another engine of the same graphs."""
-        return Fusion(engine, self._model, self._weight, self._internal_weight)
+    def _find_bounds(self, first: int, last: int, tokens: int) -> NDArray[np.int64]:
+        """Return, of the words of a range, where those begin that go on with each token, and where
+        the last of them ends, `(vocab_size + 1,)`."""
+        if first == last:
+            return np.zeros_like(self._tokens)
+        return first + self._columns[tokens, first:last].searchsorted(self._tokens)
 
-    def advance(self, state: LmState, token: int) -> LmState:
-        """Return the state behind one more token."""
-        return self._model.advance(state, token)
+    def _spelling_probs(self, spelling: History) -> NDArray[np.float64]:
+        return self._spelling.expected(spelling).between(self._tokens)
 
-    def scores(self, state: LmState, context: tuple[int, int]) -> Floats:
-        """Return what to add to the log-probability of each token `(vocab_size,)`.
 
-        `context` is the predictor's: the last two tokens.
-        """
-        scores: Floats = self._weight * self._model.log_probs(state)
-        if self._internal_weight:
-            scores = scores - self._internal_weight * self._internal(context)
-        return scores
-
-    def _internal_log_probs(self, context: tuple[int, int]) -> Floats:
-        """What the transducer expects next, if it is a label, without having heard anything."""
-        predictor_out = self._engine.predict(np.array([context], dtype=np.int64))
-        (log_probs,) = self._engine.join(np.zeros_like(predictor_out), predictor_out)
-        labels = log_probs[UNK:]
-        internal = log_probs - (labels.max() + np.log(np.exp(labels - labels.max()).sum()))
-        internal[BLANK] = 0.0
-        return internal
+def _spelled(
+    lengths: NDArray[Any] | None, tokens: NDArray[Any] | None, vocab_size: int
+) -> NDArray[Any]:
+    """Return the tokens of each word in a row, END behind them."""
+    if lengths is None or tokens is None:
+        raise ValueError("the spellings of its words are missing")
+    if lengths.dtype != np.uint8 or tokens.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"spellings of {lengths.dtype} and {tokens.dtype}")
+    if lengths.ndim != 1 or tokens.shape != (lengths.sum(dtype=np.int64),):
+        raise ValueError(f"{tokens.shape} tokens of words; their lengths are others")
+    if tokens.min(initial=END + 1) <= END or tokens.max(initial=0) >= vocab_size:
+        raise ValueError("a word has a token that is not in the vocabulary")
+    longest = int(lengths.max(initial=0))
+    spelled = np.full((len(lengths), longest), END, tokens.dtype)
+    spelled[np.arange(longest) < lengths[:, None]] = tokens
+    if longest:
+        rows = spelled.astype(">u2").view(f"S{2 * longest}")
+        if (rows[:-1] >= rows[1:]).any():
+            raise ValueError("its words are not sorted by their tokens")
+    return spelled

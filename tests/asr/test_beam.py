@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from asr.decoding import beam
 from asr.decoding.beam import BeamSearch
+from asr.decoding.fusion import Fusion
 from asr.decoding.greedy import GreedySearch
 from asr.decoding.hypothesis import BLANK, INITIAL_CONTEXT, UNK, Emission, Hypothesis
-from asr.decoding.language_model import START, Fusion
+from asr.decoding.ngrams import START
 from asr.engines import Floats
 from tests.asr.fake_engine import DiceEngine
 from tests.asr.language_models import random_model
@@ -42,7 +43,7 @@ def probabilities(engine: DiceEngine, frames: int, fusion: Fusion | None = None)
     found: dict[tuple[int, ...], float] = {}
     for alignment in itertools.product([BLANK, *range(UNK + 1, VOCAB_SIZE)], repeat=frames):
         score, context, tokens = 0.0, INITIAL_CONTEXT, ()
-        state = fusion.advance((), START) if fusion else ()
+        state = fusion.advance(None, START) if fusion else None
         for frame, token in enumerate(alignment):
             score += joined(engine, frame, context)[token]
             if token != BLANK:

@@ -17,14 +17,13 @@ from asr import calibration
 from asr.audio import read_blocks
 from asr.bundle import open_bundle
 from asr.calibration import Profile
-from asr.decoding.language_model import START
 from asr.engines import Engine, open_engine
 from asr.recognizer import Recognizer
-from tests.asr.language_models import random_text
+from tests.asr.language_models import random_arrays, spell
 from tests.asr.signals import noise
 from tests.asr.tiny_bundle import write_manifest
 from tests.watched_engines import CountingEngine
-from training.language_model import count_ngrams
+from training.language_model import model_arrays
 
 Write = Callable[..., Path]
 
@@ -179,7 +178,7 @@ def reading_bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "reading"
     shutil.copytree(tiny_bundle, folder)
     vocab_size = len(open_bundle(tiny_bundle).read_tokens())
-    arrays = count_ngrams(np.array([START, 2, 3, 4, 5] * 20), vocab_size, (1, 1, 1))
+    arrays = model_arrays([["2 3", "4 5"]] * 20, spell, vocab_size, (1, 1, 1))
     np.savez(folder / "language_model.npz", allow_pickle=False, **arrays)
     write_manifest(folder)
     edit(folder, {"file": "language_model.npz", "weight": 1.0, "internal_weight": 0.1})
@@ -246,7 +245,7 @@ def test_a_language_model_that_can_not_be_used_is_named(
 
 
 def test_a_language_model_of_other_tokens_is_refused(reading_bundle: Path) -> None:
-    arrays = count_ngrams(random_text(20, seed=1), 20, (1, 1))
+    arrays = random_arrays(20, seed=1)
     np.savez(reading_bundle / "language_model.npz", allow_pickle=False, **arrays)
     write_manifest(reading_bundle)
     edit(reading_bundle, {"file": "language_model.npz", "weight": 0.5, "internal_weight": 0.1})

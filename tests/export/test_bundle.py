@@ -20,9 +20,8 @@ from asr.evaluation.accuracy.alignment import align
 from asr.evaluation.accuracy.wer import WordErrors
 from export.bundle import BundleContents, check_destination, write_bundle
 from export.pipeline import verified_contents
-from tests.asr.language_models import random_text
+from tests.asr.language_models import random_arrays
 from tests.export.conftest import babble
-from training.language_model import count_ngrams
 
 
 def test_the_runtime_opens_it(bundle: Bundle, contents: BundleContents) -> None:
@@ -42,7 +41,7 @@ def test_the_language_model_of_a_checkpoint_goes_along(checkpoint: Path, tmp_pat
     folder = tmp_path / "trained"
     shutil.copytree(checkpoint, folder)
     assert verified_contents(folder, "tiny", print).language_model is None
-    arrays = count_ngrams(random_text(30, seed=1), 30, (1, 1))
+    arrays = random_arrays(30, seed=1)
     np.savez(folder / "language_model.npz", allow_pickle=False, **arrays)
     contents = verified_contents(folder, "tiny", print)
     bundle = write_bundle(tmp_path / "bundle", contents)

@@ -6,13 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from asr.decoding.language_model import START, NgramModel
+from asr.decoding.language_model import LanguageModel
+from asr.decoding.ngrams import START, NgramModel
 from asr.errors import CorpusError
+from asr.transcript import WORD_START
+from training import language_model
 from training.checkpoint import LANGUAGE_MODEL, PIECES, keep_language_model
 from training.cli import app
-from training.language_model import count_ngrams, parse_cutoffs, write_language_model
+from training.language_model import (
+    count_ngrams,
+    model_arrays,
+    parse_cutoffs,
+    write_language_model,
+)
 from training.tokenizer import Tokenizer
 
 MODEL = Path("data/model")
@@ -28,17 +37,26 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
+def expected(model: LanguageModel, tokens: list[int]) -> NDArray[np.float32]:
+    state = model.advance(None, START)
+    for token in tokens:
+        state = model.advance(state, token)
+    return model.log_probs(state)
+
+
 def test_what_was_read_is_expected_word_by_word(text: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer(MODEL / PIECES)
     out = tmp_path / "lm.npz"
-    assert write_language_model([text, text], tokenizer, out, (1, 1, 1, 1)) > 60
+    # START and the unknown; different words; pairs, with the begins of sentences; threes.
+    assert write_language_model([text], tokenizer, out, (1, 1, 1)) == 2 + 11 + 13 + 12
+    begins = np.array([piece.startswith(WORD_START) for piece in tokenizer.pieces])
     with np.load(out, allow_pickle=False) as file:
-        model = NgramModel.from_arrays(dict(file))
-    assert (model.order, model.vocab_size) == (4, 256)
-    state = model.advance((), START)
-    for token in tokenizer.encode("the old house"):
-        assert model.log_probs(state)[token] > np.log(1 / 20)
-        state = model.advance(state, token)
+        model = LanguageModel.from_arrays(dict(file), begins)
+    assert model.vocab_size == 256
+    tokens = tokenizer.encode("the old house")
+    for count, token in enumerate(tokens):
+        assert expected(model, tokens[:count])[token] > np.log(1 / 4)
+    assert expected(model, tokenizer.encode("an old")).argmax() == tokenizer.encode("man")[0]
 
 
 def test_transcripts_of_manifests_count_three_times(text: Path, tmp_path: Path) -> None:
@@ -47,12 +65,29 @@ def test_transcripts_of_manifests_count_three_times(text: Path, tmp_path: Path) 
     manifest.write_text("\n".join(json.dumps({"split": s, "text": t}) for s, t in rows))
     tokenizer = Tokenizer(MODEL / PIECES)
     out = tmp_path / "lm.npz"
-    kept = [write_language_model([manifest], tokenizer, out, (1, n, n)) for n in (3, 4)]
-    length = len(tokenizer.encode("a dog barked"))
-    assert [each - tokenizer.vocab_size for each in kept] == [2 * length - 1, 0]
+    # START and the unknown; three words; the begin and two pairs; the begin's pair and a three.
+    kept = [write_language_model([manifest], tokenizer, out, (n, n, n)) for n in (3, 1)]
+    assert kept == [2 + 3 + 3 + 2] * 2
+    with pytest.raises(CorpusError, match="no words in it that are there 4 times"):
+        write_language_model([manifest], tokenizer, out, (4,))
     manifest.write_text("no JSON")
     with pytest.raises(CorpusError, match="not readable as a manifest"):
         write_language_model([manifest], tokenizer, out)
+
+
+def test_words_that_no_token_spells_are_unknown() -> None:
+    said = [["2 3", "1", "4"]] * 3
+    arrays = model_arrays(said, lambda word: [int(token) for token in word.split()], 9, (2, 2))
+    assert arrays["lengths"].tolist() == [2, 1]
+    assert arrays["tokens"].tolist() == [2, 3, 4]
+
+
+def test_only_the_most_frequent_words_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(language_model, "MOST_WORDS", 2)
+    said = [["4", "3", "2"], ["4", "2"], ["5", "5", "4"]]
+    arrays = model_arrays(said, lambda word: [int(word)], 9, (1, 1))
+    assert arrays["tokens"].tolist() in ([2, 4], [4, 5])
+    assert len(arrays["words.symbols.1"]) == 4
 
 
 @pytest.mark.parametrize("cutoffs", [(), (0, 1), (2, 1), (1,) * 9])
@@ -63,12 +98,12 @@ def test_impossible_cutoffs_are_named(text: Path, tmp_path: Path, cutoffs: tuple
 
 def test_ngrams_that_no_number_holds_are_refused() -> None:
     stream = np.array([START, *range(2, 200)])
-    model = NgramModel.from_arrays(count_ngrams(stream, 511, (1,) * 7))
-    state = model.advance((), START)
-    for token in stream[1:].tolist():
-        assert model.log_probs(state).argmax() == token
-        state = model.advance(state, token)
-    with pytest.raises(CorpusError, match="n-grams of 513 tokens may have up to 6"):
+    model = NgramModel.from_arrays(count_ngrams(stream, 511, (1,) * 7), "")
+    history = model.advance((), START)
+    for symbol in stream[1:].tolist():
+        assert model.expected(history).between(np.arange(512)).argmax() == symbol
+        history = model.advance(history, symbol)
+    with pytest.raises(CorpusError, match="n-grams of 513 symbols may have up to 6"):
         count_ngrams(stream, 513, (1,) * 7)
 
 
