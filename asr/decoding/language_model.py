@@ -59,7 +59,7 @@ class LanguageModel:
         self._words, self._spelling, self._begins = words, spelling, begins
         ends = np.full((len(spelled), 1), END, spelled.dtype)
         self._columns = np.ascontiguousarray(np.hstack([spelled, ends]).T)
-        self._tokens = np.arange(len(begins) + 1)
+        self._tokens = np.arange(len(begins), dtype=spelled.dtype)
         self._bounds = lru_cache(maxsize=_CACHED)(self._find_bounds)
         self._spell = lru_cache(maxsize=_CACHED)(self._spelling_probs)
         self._begin = lru_cache(maxsize=_CACHED)(self._begin_probs)
@@ -142,15 +142,16 @@ class LanguageModel:
         word = int(bounds[END]) + UNKNOWN + 1 if known else UNKNOWN
         return self._words.advance(state.history, word)
 
-    def _find_bounds(self, first: int, last: int, tokens: int) -> NDArray[np.int64]:
+    def _find_bounds(self, first: int, last: int, tokens: int) -> NDArray[np.int32]:
         """Return, of the words of a range, where those begin that go on with each token, and where
         the last of them ends, `(vocab_size + 1,)`."""
-        if first == last:
-            return np.zeros_like(self._tokens)
-        return first + self._columns[tokens, first:last].searchsorted(self._tokens)
+        bounds = np.full(self.vocab_size + 1, last, np.int32)
+        if first < last:
+            bounds[:-1] = first + self._columns[tokens, first:last].searchsorted(self._tokens)
+        return bounds
 
     def _spelling_probs(self, spelling: History) -> NDArray[np.float64]:
-        return self._spelling.expected(spelling).between(self._tokens)
+        return self._spelling.expected(spelling).between(np.arange(self.vocab_size + 1))
 
 
 def _spelled(

@@ -45,17 +45,17 @@ class Expectation:
 
     rest: float  # the weight of the unigram
     unigram_sums: NDArray[np.float64]  # (vocab_size + 1,)
-    known: list[tuple[NDArray[np.integer[Any]], NDArray[np.float64]]]  # of each order above one,
+    known: list[tuple[NDArray[np.int32], NDArray[np.float64]]]  # of each order above one,
     # the symbols that were read there (K,), and the sums of what they have (K + 1,)
 
-    def below(self, bounds: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    def below(self, bounds: NDArray[np.int32] | NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the probability `(B,)` of all symbols less than each bound, 0 to vocab_size."""
         sums: NDArray[np.float64] = self.rest * self.unigram_sums[bounds]
         for symbols, part in self.known:
             sums += part[symbols.searchsorted(bounds)]
         return sums
 
-    def between(self, bounds: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    def between(self, bounds: NDArray[np.int32] | NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the probability `(B - 1,)` of the symbols between each two bounds."""
         return np.diff(self.below(bounds)).clip(0.0)
 
@@ -134,7 +134,7 @@ class NgramModel:
     def _expected(self, history: History) -> Expectation:
         """Return what may follow a history."""
         rest = 1.0
-        known: list[tuple[NDArray[np.integer[Any]], NDArray[np.float64]]] = []
+        known: list[tuple[NDArray[np.int32], NDArray[np.float64]]] = []
         for node, (level, longer) in zip(history, pairwise(self._levels), strict=False):
             assert level.starts is not None
             first, last = level.starts[node], level.starts[node + 1]
@@ -144,5 +144,6 @@ class NgramModel:
             left = max(_LEAST_REST, 1.0 - float(sums[-1]))
             rest *= left
             known = [(symbols, part * left) for symbols, part in known]
-            known.append((longer.symbols[first:last], sums))
+            # Of one type with the bounds, or each look-up would convert them all.
+            known.append((longer.symbols[first:last].astype(np.int32), sums))
         return Expectation(rest, self._unigram_sums, known)
