@@ -184,6 +184,14 @@ def language_model(
             "the order, higher ones make it smaller."
         ),
     ] = "2,2,3",
+    spoken_forms: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="So many sentences of digits, dates, times, amounts, spelled words and orders are "
+            "made up and counted, too.",
+        ),
+    ] = 50_000,
 ) -> None:
     """Count words of text, by which the search of a bundle knows what is likely to be said."""
     from training.checkpoint import LANGUAGE_MODEL, TrainedModel
@@ -191,7 +199,7 @@ def language_model(
 
     out = model / LANGUAGE_MODEL
     tokenizer = TrainedModel.load(model).tokenizer
-    kept = write_language_model(texts, tokenizer, out, parse_cutoffs(cutoffs))
+    kept = write_language_model(texts, tokenizer, out, parse_cutoffs(cutoffs), spoken_forms)
     console = Console(stderr=True)
     console.print(
         f"{out}: {kept} n-grams of words, {out.stat().st_size / 1e6:.1f} MB", soft_wrap=True

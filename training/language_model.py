@@ -3,6 +3,7 @@
 import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from asr.errors import CorpusError
 from asr.text import normalize
 from asr.whole_files import write_whole
 from training.sentences import read_paragraphs, read_transcripts
+from training.synthesis.spoken_forms import spoken_form
 from training.tokenizer import Tokenizer
 
 CUTOFFS = (2, 2, 3)
@@ -23,6 +25,9 @@ CUTOFFS = (2, 2, 3)
 
 TRANSCRIPT_COUNT = 3
 """1, 3 and 8 times gave 0.4, 1.0 and 1.2 points of WER, beside 25 times as much text of novels."""
+
+SPOKEN_FORMS = 50_000
+"""Sentences of digits, dates, spelled words ..., which novels lack."""
 
 MOST_WORDS = 2**16 - 1 - UNKNOWN
 """Known words: the most frequent, if there are more. Two bytes hold one in a file."""
@@ -39,12 +44,17 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;:])\s+")
 
 
 def write_language_model(
-    texts: Sequence[Path], tokenizer: Tokenizer, out: Path, cutoffs: Sequence[int] = CUTOFFS
+    texts: Sequence[Path],
+    tokenizer: Tokenizer,
+    out: Path,
+    cutoffs: Sequence[int] = CUTOFFS,
+    spoken_forms: int = SPOKEN_FORMS,
 ) -> int:
     """Count the words of texts and their n-grams; return how many n-grams of words are kept.
 
     texts: plain or .xz, a paragraph a line; or manifests (.jsonl), whose transcripts to train on
-    count TRANSCRIPT_COUNT times, for they are of the kind that will be heard.
+    count TRANSCRIPT_COUNT times, for they are of the kind that will be heard. spoken_forms: so many
+    sentences of `training.synthesis.spoken_forms` are read as well.
 
     Raises CorpusError for a text that can't be read or has no words, and for impossible cutoffs.
     """
@@ -52,7 +62,8 @@ def write_language_model(
         raise CorpusError(
             f"cutoffs {list(cutoffs)}; expected 1 to {MAX_ORDER} counts, none below the one before"
         )
-    arrays = model_arrays(_sentences(texts), tokenizer.encode, tokenizer.vocab_size, cutoffs)
+    sentences = chain(_sentences(texts), _made_up(spoken_forms))
+    arrays = model_arrays(sentences, tokenizer.encode, tokenizer.vocab_size, cutoffs)
     if not len(arrays["lengths"]):
         raise CorpusError(
             f"{', '.join(map(str, texts))}: no words in it that are there {cutoffs[0]} times; "
@@ -218,6 +229,12 @@ def _sentences(texts: Sequence[Path]) -> Iterator[list[str]]:
             for sentence in _SENTENCE_END.split(paragraph):
                 if words := normalize(sentence).split():
                     yield words
+
+
+def _made_up(count: int) -> Iterator[list[str]]:
+    draw = np.random.default_rng(0)
+    for _ in track(range(count), "spoken forms", transient=True):
+        yield spoken_form(draw).text.split()
 
 
 def _save(path: Path, arrays: dict[str, NDArray]) -> None:

@@ -48,7 +48,7 @@ def test_what_was_read_is_expected_word_by_word(text: Path, tmp_path: Path) -> N
     tokenizer = Tokenizer(MODEL / PIECES)
     out = tmp_path / "lm.npz"
     # START and the unknown; different words; pairs, with the begins of sentences; threes.
-    assert write_language_model([text], tokenizer, out, (1, 1, 1)) == 2 + 11 + 13 + 12
+    assert write_language_model([text], tokenizer, out, (1, 1, 1), 0) == 2 + 11 + 13 + 12
     begins = np.array([piece.startswith(WORD_START) for piece in tokenizer.pieces])
     with np.load(out, allow_pickle=False) as file:
         model = LanguageModel.from_arrays(dict(file), begins)
@@ -66,13 +66,28 @@ def test_transcripts_of_manifests_count_three_times(text: Path, tmp_path: Path) 
     tokenizer = Tokenizer(MODEL / PIECES)
     out = tmp_path / "lm.npz"
     # START and the unknown; three words; the begin and two pairs; the begin's pair and a three.
-    kept = [write_language_model([manifest], tokenizer, out, (n, n, n)) for n in (3, 1)]
+    kept = [write_language_model([manifest], tokenizer, out, (n, n, n), 0) for n in (3, 1)]
     assert kept == [2 + 3 + 3 + 2] * 2
     with pytest.raises(CorpusError, match="no words in it that are there 4 times"):
-        write_language_model([manifest], tokenizer, out, (4,))
+        write_language_model([manifest], tokenizer, out, (4,), 0)
     manifest.write_text("no JSON")
     with pytest.raises(CorpusError, match="not readable as a manifest"):
         write_language_model([manifest], tokenizer, out)
+
+
+def test_spoken_forms_are_read_as_well(text: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer(MODEL / PIECES)
+    out = tmp_path / "lm.npz"
+    begins = np.array([piece.startswith(WORD_START) for piece in tokenizer.pieces])
+    digits = [tokenizer.encode(digit) for digit in ("seven", "one", "four")]
+    behind = []
+    for count in (0, 300):
+        write_language_model([text], tokenizer, out, spoken_forms=count)
+        with np.load(out, allow_pickle=False) as file:
+            model = LanguageModel.from_arrays(dict(file), begins)
+        said = [*digits[0], *digits[1]]
+        behind.append(expected(model, said)[digits[2][0]])
+    assert behind[1] > behind[0] + 1
 
 
 def test_words_that_no_token_spells_are_unknown() -> None:
@@ -113,7 +128,7 @@ def test_what_is_no_text_is_named(tmp_path: Path) -> None:
     tokenizer, out = Tokenizer(MODEL / PIECES), tmp_path / "lm.npz"
     (tmp_path / "empty.txt").write_text("\n ... \n")
     with pytest.raises(CorpusError, match=r"empty\.txt: no words in it"):
-        write_language_model([tmp_path / "empty.txt"], tokenizer, out)
+        write_language_model([tmp_path / "empty.txt"], tokenizer, out, spoken_forms=0)
     with pytest.raises(CorpusError, match=r"absent\.txt: not readable as text"):
         write_language_model([tmp_path / "absent.txt"], tokenizer, out)
     assert not out.exists()
