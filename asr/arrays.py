@@ -1,6 +1,7 @@
 """Arrays in a file of a bundle: a `.npz`, of which nothing is believed."""
 
 import io
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -33,6 +34,9 @@ def read_arrays(path: Path, content: bytes) -> dict[str, NDArray[Any]]:
         TypeError,
         KeyError,
         MemoryError,
+        OverflowError,
+        SyntaxError,  # numpy reads the head of an array as Python
+        tokenize.TokenError,
         RuntimeError,  # encrypted, or compressed by another method
         AttributeError,  # an array alone, which has no names
         zipfile.BadZipFile,

@@ -12,7 +12,7 @@ import numpy as np
 
 from asr.arrays import read_arrays
 from asr.bundle import Bundle
-from asr.decoding.hypothesis import BLANK, UNK
+from asr.decoding.hypothesis import UNK
 from asr.decoding.language_model import LanguageModel, LmState
 from asr.engines import Engine, Floats
 from asr.errors import BundleError
@@ -47,7 +47,8 @@ class Fusion:
             model = LanguageModel.from_arrays(read_arrays(path, bundle.read(stated.file)), begins)
         except ValueError as error:
             raise BundleError(
-                f"{path}: no language model for this bundle: {error}; export the model again"
+                f"{path}: no language model for this bundle: {error}; count it again "
+                "(asr-train language-model), and export the model again"
             ) from error
         return Fusion(engine, model, stated.weight, stated.internal_weight)
 
@@ -60,7 +61,7 @@ class Fusion:
         return self._model.advance(state, token)
 
     def scores(self, state: LmState, context: tuple[int, int]) -> Floats:
-        """Return what to add to the log-probability of each token `(vocab_size,)`.
+        """Return what to add to the log-probability of each label `(vocab_size,)`.
 
         `context` is the predictor's: the last two tokens.
         """
@@ -74,6 +75,4 @@ class Fusion:
         predictor_out = self._engine.predict(np.array([context], dtype=np.int64))
         (log_probs,) = self._engine.join(np.zeros_like(predictor_out), predictor_out)
         labels = log_probs[UNK:]
-        internal = log_probs - (labels.max() + np.log(np.exp(labels - labels.max()).sum()))
-        internal[BLANK] = 0.0
-        return internal
+        return log_probs - (labels.max() + np.log(np.exp(labels - labels.max()).sum()))

@@ -17,10 +17,15 @@ UNKNOWN = 1
 END = UNK
 """Stands behind the last token of a word; `<unk>` is in none."""
 
+LONGEST_SPELLING = 32
+"""Tokens of a known word: all words take the place of the longest."""
+
 _CACHED = 1024
 """States whose distribution is kept: 1 to 2 kB each with 256 tokens."""
 
 _LEAST_PROBABILITY = 1e-12
+
+_ONLY_UNKNOWN = np.array([UNKNOWN, UNKNOWN + 1], np.int32)
 
 
 class LmState(NamedTuple):
@@ -30,7 +35,8 @@ class LmState(NamedTuple):
     first: int  # the known words that begin with its tokens: these
     last: int  # and up to here
     tokens: int  # how many it has
-    unknown: float  # the probability that it is not a known word and is spelled like that
+    unknown: float  # the probability that it is not a known word and is spelled like that; 1 if no
+    # known word is
     spelling: History  # of its tokens
 
 
@@ -40,8 +46,9 @@ class LanguageModel:
     Word n-grams know much in little space, but a search asks after each token. The known words are
     sorted by their spellings, so that those which begin alike are a range, and the n-grams give the
     probability of a range of words as fast as that of one. A word that is not known is spelled by
-    n-grams of tokens, with the probability that the word n-grams leave to it. Both are added up: it
-    is a distribution, of tokens, and exactly that of the words.
+    n-grams of tokens, with the probability that the word n-grams leave to it. Both are added up, so
+    that the tokens of a known word have exactly its probability, and those of another way to spell
+    it. What can't be, such as the end of a word without any token, is left to the others.
     """
 
     def __init__(
@@ -60,6 +67,7 @@ class LanguageModel:
         ends = np.full((len(spelled), 1), END, spelled.dtype)
         self._columns = np.ascontiguousarray(np.hstack([spelled, ends]).T)
         self._tokens = np.arange(len(begins), dtype=spelled.dtype)
+        self._all_tokens = np.arange(len(begins) + 1, dtype=np.int32)
         self._bounds = lru_cache(maxsize=_CACHED)(self._find_bounds)
         self._spell = lru_cache(maxsize=_CACHED)(self._spelling_probs)
         self._begin = lru_cache(maxsize=_CACHED)(self._begin_probs)
@@ -81,9 +89,7 @@ class LanguageModel:
         if spelling.vocab_size != len(begins):
             raise ValueError(f"{spelling.vocab_size} tokens, the graphs {len(begins)}")
         words = NgramModel.from_arrays(arrays, "words.")
-        spelled = _spelled(arrays.get("lengths"), arrays.get("tokens"), len(begins))
-        if words.vocab_size != len(spelled) + UNKNOWN + 1:
-            raise ValueError(f"n-grams of {words.vocab_size} words; {len(spelled)} are spelled")
+        spelled = _spelled(arrays, words.vocab_size - UNKNOWN - 1, len(begins))
         return LanguageModel(words, spelling, spelled, begins)
 
     def advance(self, state: LmState | None, token: int) -> LmState:
@@ -131,7 +137,7 @@ class LanguageModel:
 
     def _next_word(self, history: History) -> LmState:
         """Return the state before the first token of a word."""
-        unknown = float(self._words.expected(history).between(np.array([UNKNOWN, UNKNOWN + 1]))[0])
+        unknown = float(self._words.expected(history).between(_ONLY_UNKNOWN)[0])
         known = self._columns.shape[1]
         return LmState(history, 0, known, 0, unknown, self._spelling.advance((), START))
 
@@ -151,23 +157,28 @@ class LanguageModel:
         return bounds
 
     def _spelling_probs(self, spelling: History) -> NDArray[np.float64]:
-        return self._spelling.expected(spelling).between(np.arange(self.vocab_size + 1))
+        return self._spelling.expected(spelling).between(self._all_tokens)
 
 
-def _spelled(
-    lengths: NDArray[Any] | None, tokens: NDArray[Any] | None, vocab_size: int
-) -> NDArray[Any]:
+def _spelled(arrays: Mapping[str, NDArray[Any]], words: int, vocab_size: int) -> NDArray[Any]:
     """Return the tokens of each word in a row, END behind them."""
+    lengths, tokens = arrays.get("lengths"), arrays.get("tokens")
     if lengths is None or tokens is None:
         raise ValueError("the spellings of its words are missing")
     if lengths.dtype != np.uint8 or tokens.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"spellings of {lengths.dtype} and {tokens.dtype}")
-    if lengths.ndim != 1 or tokens.shape != (lengths.sum(dtype=np.int64),):
+    if lengths.shape != (words,):
+        raise ValueError(f"n-grams of {words} known words; {lengths.shape} are spelled")
+    if tokens.shape != (lengths.sum(dtype=np.int64),):
         raise ValueError(f"{tokens.shape} tokens of words; their lengths are others")
+    longest = int(lengths.max(initial=0))
+    if longest > LONGEST_SPELLING:
+        raise ValueError(f"a word of {longest} tokens; expected up to {LONGEST_SPELLING}")
     if tokens.min(initial=END + 1) <= END or tokens.max(initial=0) >= vocab_size:
         raise ValueError("a word has a token that is not in the vocabulary")
-    longest = int(lengths.max(initial=0))
-    spelled = np.full((len(lengths), longest), END, tokens.dtype)
+    if vocab_size - 1 > np.iinfo(tokens.dtype).max:
+        raise ValueError(f"tokens of {tokens.dtype} for a vocabulary of {vocab_size}")
+    spelled = np.full((words, longest), END, tokens.dtype)
     spelled[np.arange(longest) < lengths[:, None]] = tokens
     if longest:
         rows = spelled.astype(">u2").view(f"S{2 * longest}")

@@ -21,11 +21,12 @@ MAX_ORDER = 8
 LOG_PROB_STEP = 1 / 16
 """Nats between two of the 256 values that a probability has in a file, e^-16 the least of them."""
 
-_LEAST_REST = 1e-4
+_LEAST_LEFT = 1e-4
 """Of the probability, what is left to shorter histories at least: rounded ones may exceed one."""
 
 _CACHED = 256
-"""Histories whose expectation is kept: some kB each, up to 300 for the most frequent words."""
+"""Histories of which is kept what was read behind them: 12 bytes for each symbol, most often some
+hundreds, and 300 kB for the most frequent words."""
 
 
 @dataclass(frozen=True)
@@ -39,25 +40,31 @@ class Level:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What was read behind one history, as sums: a range of symbols costs no more than one."""
+
+    symbols: NDArray[np.int32]  # (K,) rising
+    sums: NDArray[np.float64]  # (K + 1,) of the probabilities of those before each, from 0
+    left: float  # of the probability, to shorter histories
+
+
+@dataclass(frozen=True)
 class Expectation:
-    """The probabilities of all symbols behind a history, as sums: a range of symbols costs no more
-    than one of them."""
+    """The probabilities of all symbols behind a history: the weighted sum of what each part of it
+    knows, and of the unigram."""
 
-    rest: float  # the weight of the unigram
     unigram_sums: NDArray[np.float64]  # (vocab_size + 1,)
-    known: list[tuple[NDArray[np.int32], NDArray[np.float64]]]  # of each order above one,
-    # the symbols that were read there (K,), and the sums of what they have (K + 1,)
+    unigram_weight: float
+    known: list[tuple[Known, float]]  # of each order above one, and its weight
 
-    def below(self, bounds: NDArray[np.int32] | NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the probability `(B,)` of all symbols less than each bound, 0 to vocab_size."""
-        sums: NDArray[np.float64] = self.rest * self.unigram_sums[bounds]
-        for symbols, part in self.known:
-            sums += part[symbols.searchsorted(bounds)]
-        return sums
-
-    def between(self, bounds: NDArray[np.int32] | NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the probability `(B - 1,)` of the symbols between each two bounds."""
-        return np.diff(self.below(bounds)).clip(0.0)
+    def between(self, bounds: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Return the probability `(B - 1,)` of the symbols from each bound, 0 to vocab_size, to
+        before the next."""
+        # Each part by itself: in a sum of all, the great ones would swallow the small ones.
+        probs: NDArray[np.float64] = self.unigram_weight * np.diff(self.unigram_sums[bounds])
+        for known, weight in self.known:
+            probs += weight * np.diff(known.sums[known.symbols.searchsorted(bounds)])
+        return probs
 
 
 class NgramModel:
@@ -73,7 +80,7 @@ class NgramModel:
         self._probs = np.exp(-LOG_PROB_STEP * np.arange(256))
         sums = np.concatenate([[0.0], np.cumsum(self._probs[levels[0].codes])])
         self._unigram_sums = sums / sums[-1]
-        self.expected = lru_cache(maxsize=_CACHED)(self._expected)
+        self._known = lru_cache(maxsize=_CACHED)(self._read_known)
 
     @property
     def order(self) -> int:
@@ -94,7 +101,7 @@ class NgramModel:
         while f"{prefix}symbols.{len(levels) + 1}" in arrays:
             order = len(levels) + 1
             symbols = arrays[f"{prefix}symbols.{order}"]
-            codes = arrays.get(f"{prefix}codes.{order}", symbols[:0])
+            codes = arrays.get(f"{prefix}codes.{order}", np.empty(0, np.uint8))
             if symbols.dtype not in (np.uint8, np.uint16) or codes.dtype != np.uint8:
                 raise ValueError(f"{prefix}{order}: {symbols.dtype} and {codes.dtype}")
             if symbols.ndim != 1 or symbols.shape != codes.shape:
@@ -103,13 +110,17 @@ class NgramModel:
                 raise ValueError(f"{prefix}1 has not each symbol once")
             if order > 1 and len(symbols) != count:
                 raise ValueError(f"{prefix}{order}: {len(symbols)} n-grams; {count} were announced")
+            if order > 1 and not _rise(symbols, levels[-1].starts):
+                raise ValueError(f"{prefix}{order}: the symbols behind a history do not rise")
             starts = None
             if (children := arrays.get(f"{prefix}children.{order}")) is not None:
                 if children.shape != symbols.shape or children.dtype not in (np.uint8, np.uint16):
                     raise ValueError(f"{prefix}{order}: children of shape {children.shape}")
+                count = int(children.sum(dtype=np.int64))
+                if count > np.iinfo(np.int32).max:
+                    raise ValueError(f"{prefix}{order + 1}: {count} n-grams are too many")
                 starts = np.zeros(len(children) + 1, np.int32)
                 np.cumsum(children, dtype=np.int32, out=starts[1:])
-                count = int(starts[-1])
             levels.append(Level(symbols, codes, starts))
         if not 1 <= len(levels) <= MAX_ORDER or not len(levels[0].symbols):
             raise ValueError(f"{prefix}: {len(levels)} orders; expected 1 to {MAX_ORDER}")
@@ -131,19 +142,35 @@ class NgramModel:
             nodes.append(int(at))
         return tuple(nodes[: self.order - 1])
 
-    def _expected(self, history: History) -> Expectation:
+    def expected(self, history: History) -> Expectation:
         """Return what may follow a history."""
-        rest = 1.0
-        known: list[tuple[NDArray[np.int32], NDArray[np.float64]]] = []
-        for node, (level, longer) in zip(history, pairwise(self._levels), strict=False):
-            assert level.starts is not None
-            first, last = level.starts[node], level.starts[node + 1]
-            if first == last:
-                break  # as no longer history goes on either
-            sums = np.concatenate([[0.0], np.cumsum(self._probs[longer.codes[first:last]])])
-            left = max(_LEAST_REST, 1.0 - float(sums[-1]))
-            rest *= left
-            known = [(symbols, part * left) for symbols, part in known]
-            # Of one type with the bounds, or each look-up would convert them all.
-            known.append((longer.symbols[first:last].astype(np.int32), sums))
-        return Expectation(rest, self._unigram_sums, known)
+        weight = 1.0
+        known: list[tuple[Known, float]] = []
+        for order, node in reversed(list(enumerate(history))):
+            if (of_node := self._known(order, node)) is not None:
+                known.append((of_node, weight))
+                weight *= of_node.left
+        return Expectation(self._unigram_sums, weight, known)
+
+    def _read_known(self, order: int, node: int) -> Known | None:
+        """Return what was read behind a node; None if nothing was."""
+        starts = self._levels[order].starts
+        assert starts is not None
+        first, last = starts[node], starts[node + 1]
+        if first == last:
+            return None
+        longer = self._levels[order + 1]
+        sums = np.concatenate([[0.0], np.cumsum(self._probs[longer.codes[first:last]])])
+        # Of one type with the bounds, or each look-up would convert them all.
+        symbols = longer.symbols[first:last].astype(np.int32)
+        return Known(symbols, sums, max(_LEAST_LEFT, 1.0 - float(sums[-1])))
+
+
+def _rise(symbols: NDArray[np.integer[Any]], starts: NDArray[np.int32] | None) -> bool:
+    """Say whether the symbols behind each history rise, none of them START."""
+    if starts is None or not len(symbols):
+        return True
+    first = np.zeros(len(symbols), np.bool_)
+    first[starts[:-1][starts[:-1] < starts[1:]]] = True
+    rises = symbols[1:] > symbols[:-1]
+    return bool((rises | first[1:]).all() and symbols.min() > START)

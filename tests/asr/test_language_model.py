@@ -1,5 +1,6 @@
 """Of tokens, the language model must say exactly what its words say."""
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 from asr.bundle import open_bundle
 from asr.decoding.fusion import Fusion
 from asr.decoding.language_model import END, UNKNOWN, LanguageModel, LmState
-from asr.decoding.ngrams import START, NgramModel
+from asr.decoding.ngrams import START, History, NgramModel
 from tests.asr.fake_engine import DiceEngine
-from tests.asr.language_models import begins, random_arrays, random_model, random_sentences, spell
+from tests.asr.language_models import begins, random_arrays, random_model, spell
 from training.language_model import model_arrays
 
 VOCAB_SIZE = 9
@@ -31,48 +32,85 @@ class Definition:
     """What the probability of a token is: a sum over all words, one by one."""
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
-        self.model = NgramModel.from_arrays(arrays, "words.")
-        ends = np.cumsum(arrays["lengths"])
-        self.words = [row.tolist() for row in np.split(arrays["tokens"], ends[:-1])]
+        self.words = NgramModel.from_arrays(arrays, "words.")
+        self.spelling = NgramModel.from_arrays(arrays, "spelling.")
+        tokens = iter(arrays["tokens"].tolist())
+        self.known = [list(islice(tokens, length)) for length in arrays["lengths"].tolist()]
 
-    def probability(self, sentence: list[list[int]]) -> float:
-        """Return the probability that a sentence begins with these words, the last of which may
-        be the begin of another."""
-        history, probability = self.model.advance((), START), 1.0
-        for number, word in enumerate(sentence):
-            probs = self.model.expected(history).between(np.arange(self.model.vocab_size + 1))
-            last = number == len(sentence) - 1
-            fits = [known[: len(word)] == word if last else known == word for known in self.words]
-            probability *= float(probs[UNKNOWN + 1 :] @ np.array(fits) / probs.sum())
-            history = self.model.advance(history, self.words.index(word) + UNKNOWN + 1)
-        return probability
+    def probs(self, tokens: list[int]) -> np.ndarray:
+        """Return the probability of each token `(VOCAB_SIZE,)` behind others."""
+        said: list[list[int]] = []
+        for token in tokens:
+            if begins(VOCAB_SIZE)[token] or not said:
+                said.append([])
+            said[-1].append(token)
+        history = self.words.advance((), START)
+        for word in said[:-1]:
+            history = self.words.advance(history, self.symbol(word))
+        if not said:
+            return self.in_word(history, [])
+        probs = self.in_word(history, said[-1])
+        end, probs[END] = probs[END], 0.0
+        return probs + end * self.in_word(self.words.advance(history, self.symbol(said[-1])), [])
+
+    def in_word(self, history: History, tokens: list[int]) -> np.ndarray:
+        words = all_probs(self.words, history)
+        spelled, probability = self.spelling.advance((), START), 1.0
+        for token in tokens:
+            probability *= all_probs(self.spelling, spelled)[token]
+            spelled = self.spelling.advance(spelled, token)
+        probs = np.zeros(VOCAB_SIZE)
+        fits = [word for word in self.known if word[: len(tokens)] == tokens]
+        for word in fits:
+            probs[[*word, END][len(tokens)]] += words[self.symbol(word)]
+        unknown = words[UNKNOWN] * probability if fits else 1.0
+        probs += unknown * all_probs(self.spelling, spelled)
+        probs[begins(VOCAB_SIZE) if tokens else END] = 0
+        return probs / probs.sum()
+
+    def symbol(self, word: list[int]) -> int:
+        return self.known.index(word) + UNKNOWN + 1 if word in self.known else UNKNOWN
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_tokens_have_the_probability_of_their_words(seed: int) -> None:
-    arrays = random_arrays(VOCAB_SIZE, seed, (1, 1, 1))  # so that all words are known
+def all_probs(model: NgramModel, history: History) -> np.ndarray:
+    return model.expected(history).between(np.arange(model.vocab_size + 1, dtype=np.int32))
+
+
+@pytest.mark.parametrize("cutoffs", [(1, 1, 1), (2, 2, 2), (1, 2), (3,), (100,)])
+def test_tokens_have_the_probability_of_the_words_they_may_become(cutoffs: tuple) -> None:
+    arrays = random_arrays(VOCAB_SIZE, 3, cutoffs)
     model = LanguageModel.from_arrays(arrays, begins(VOCAB_SIZE))
     definition = Definition(arrays)
-    for words in random_sentences(VOCAB_SIZE, seed):
-        sentence = [spell(word) for word in words]
-        tokens = [token for word in sentence for token in word]
-        found = sum(
-            float(model.log_probs(state_of(model, tokens[:count]))[token])
-            for count, token in enumerate(tokens)
-        )
-        if tokens:
-            assert np.exp(found) == pytest.approx(definition.probability(sentence), rel=1e-3)
+    assert len(definition.known) > 3 or cutoffs == (100,)
+    generator = np.random.default_rng(4)
+    for _ in range(60):
+        tokens = generator.integers(2, VOCAB_SIZE, generator.integers(0, 7)).tolist()
+        tokens[:1] = [token // 2 * 2 for token in tokens[:1]]  # a word begins
+        wanted = definition.probs(tokens)
+        np.testing.assert_allclose(expected(model, tokens), wanted, atol=1e-6)
+        assert wanted.sum() == pytest.approx(1)
 
 
-def test_in_each_state_probabilities_add_up_to_one() -> None:
+def test_what_a_word_is_spelled_with_multiplies_to_its_probability() -> None:
+    arrays = random_arrays(VOCAB_SIZE, 1, (1, 1, 1))
+    model = LanguageModel.from_arrays(arrays, begins(VOCAB_SIZE))
+    words = NgramModel.from_arrays(arrays, "words.")
+    probs = all_probs(words, words.advance((), START))
+    for number, tokens in enumerate(Definition(arrays).known):
+        behind = [expected(model, tokens[:count])[token] for count, token in enumerate(tokens)]
+        ends = expected(model, tokens)[begins(VOCAB_SIZE)].sum()
+        wanted = probs[number + UNKNOWN + 1]
+        assert np.prod(behind) * ends == pytest.approx(wanted, rel=0.2), "but for unknown words"
+
+
+def test_words_of_any_length_are_possible() -> None:
     model = random_model(VOCAB_SIZE, seed=1)
-    tokens = np.random.default_rng(2).integers(2, VOCAB_SIZE, 60).tolist()
-    state = state_of(model, [])
-    for token in tokens:
-        probs = np.exp(model.log_probs(state).astype(float))
-        assert probs.sum() == pytest.approx(1, abs=1e-5)
-        assert (probs[2:] > 0).all(), "nothing is impossible"
-        state = model.advance(state, token)
+    state = state_of(model, [2])
+    for _ in range(400):
+        state = model.advance(state, 3)
+        assert state.unknown > 0
+        assert np.isfinite(model.log_probs(state)).all()
+    assert (state.first, state.last) == (0, 0)
 
 
 def test_a_word_is_expected_behind_those_it_was_read_behind() -> None:
@@ -116,7 +154,8 @@ def test_the_transducers_own_expectation_is_taken_off() -> None:
     [
         ({"lengths": None}, "spellings of its words are missing"),
         ({"lengths": np.zeros(3)}, "spellings of float64"),
-        ({"lengths": np.array([1], np.uint8)}, "their lengths are others"),
+        ({"lengths": np.array([1], np.uint8)}, r"\(1,\) are spelled"),
+        ({"lengths": np.zeros(10**6, np.uint8)}, r"\(1000000,\) are spelled"),
         ({"tokens": np.array([[2]], np.uint8)}, "their lengths are others"),
         ({"words.symbols.1": None}, "words.: 0 orders"),
         ({"spelling.symbols.2": None}, "spelling.: an order is missing"),
@@ -140,10 +179,25 @@ def test_words_that_can_not_be_looked_up_are_refused() -> None:
         ({"tokens": turned, "lengths": lengths}, "not sorted"),
         ({"tokens": np.full_like(turned, END)}, "not in the vocabulary"),
         ({"tokens": np.full_like(turned, VOCAB_SIZE)}, "not in the vocabulary"),
-        ({"tokens": turned[:first], "lengths": lengths[1:2]}, "1 are spelled"),
+        ({"lengths": lengths[1:]}, "are spelled"),
     ):
         with pytest.raises(ValueError, match=message):
             LanguageModel.from_arrays(arrays | change, begins(VOCAB_SIZE))
+
+
+def test_too_long_words_and_tokens_that_overflow_are_refused() -> None:
+    arrays = random_arrays(VOCAB_SIZE, 1)
+    lengths = arrays["lengths"].copy()
+    lengths[0] = 33
+    tokens = np.concatenate([np.full(33 - arrays["lengths"][0], 2, np.uint8), arrays["tokens"]])
+    with pytest.raises(ValueError, match="a word of 33 tokens"):
+        LanguageModel.from_arrays(
+            arrays | {"lengths": lengths, "tokens": tokens}, begins(VOCAB_SIZE)
+        )
+    many = random_arrays(300, 1)
+    assert LanguageModel.from_arrays(many, begins(300)).vocab_size == 300
+    with pytest.raises(ValueError, match="tokens of uint8 for a vocabulary of 300"):
+        LanguageModel.from_arrays(many | {"tokens": many["tokens"].astype(np.uint8)}, begins(300))
 
 
 def test_a_bundle_without_one_has_no_fusion(tiny_bundle: Path) -> None:

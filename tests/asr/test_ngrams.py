@@ -29,7 +29,7 @@ def history_of(model: NgramModel, symbols: list[int]) -> History:
 def expected(model: NgramModel, symbols: list[int]) -> np.ndarray:
     """Return the probability of each symbol behind some."""
     history = history_of(model, symbols)
-    return model.expected(history).between(np.arange(model.vocab_size + 1))
+    return model.expected(history).between(np.arange(model.vocab_size + 1, dtype=np.int32))
 
 
 def test_behind_each_history_probabilities_add_up_to_one() -> None:
@@ -37,7 +37,7 @@ def test_behind_each_history_probabilities_add_up_to_one() -> None:
     text = random_text(SYMBOLS, seed=2, symbols=100)
     history = history_of(model, [])
     for symbol in text[text != START].tolist():
-        probs = model.expected(history).between(np.arange(SYMBOLS + 1))
+        probs = model.expected(history).between(np.arange(SYMBOLS + 1, dtype=np.int32))
         assert probs.sum() == pytest.approx(1, abs=0.01)
         assert (probs[2:] > 0).all()
         history = model.advance(history, symbol)
@@ -48,7 +48,9 @@ def test_a_range_of_symbols_has_the_sum_of_their_probabilities() -> None:
     model = model_of(random_text(SYMBOLS, seed=1))
     for symbols in ([], [2], [3, 2], [8, 8]):
         probs = expected(model, symbols)
-        ranges = model.expected(history_of(model, symbols)).between(np.array([2, 5, 5, 9]))
+        ranges = model.expected(history_of(model, symbols)).between(
+            np.array([2, 5, 5, 9], np.int32)
+        )
         np.testing.assert_allclose(ranges, [probs[2:5].sum(), 0, probs[5:].sum()], atol=1e-12)
 
 
@@ -82,6 +84,27 @@ def test_what_was_read_behind_much_is_expected_behind_anything() -> None:
     assert expected(model_of(text, (1, 1)), [san]).argmax() == francisco
 
 
+def test_discounts_are_those_of_chen_and_goodman() -> None:
+    """n1 = 10, n2 = 5, n3 = 3, n4 = 2: Y = 0.5, and what is given up 0.5, 1.1 and 1.67."""
+    counts = [1] * 10 + [2] * 5 + [3] * 3 + [4] * 2
+    pairs = [[START, 2 + number] for number, count in enumerate(counts) for _ in range(count)]
+    text = np.array([symbol for pair in pairs for symbol in pair])
+    model = NgramModel.from_arrays(count_ngrams(text, 22, (1, 1)), "")
+    probs = model.expected(model.advance((), START)).known[0][0]
+    kept = np.diff(probs.sums) * len(pairs)
+    wanted = [0.5] * 10 + [0.9] * 5 + [3 - 5 / 3] * 3 + [4 - 5 / 3] * 2
+    np.testing.assert_allclose(kept, wanted, rtol=1 / 32)
+
+
+def test_of_little_text_half_is_given_up() -> None:
+    text = np.array(
+        [symbol for count in (1, 2, 3) for _ in range(count) for symbol in (0, 1 + count)]
+    )
+    model = NgramModel.from_arrays(count_ngrams(text, 5, (1, 1)), "")
+    kept = np.diff(model.expected(model.advance((), START)).known[0][0].sums) * 6
+    np.testing.assert_allclose(kept, [0.5, 1.5, 2.5], rtol=1 / 32)
+
+
 def arrays() -> dict[str, np.ndarray]:
     return count_ngrams(random_text(SYMBOLS, 1), SYMBOLS, (1, 1, 1))
 
@@ -98,9 +121,13 @@ def arrays() -> dict[str, np.ndarray]:
         ({"codes.1": np.zeros(SYMBOLS)}, "float64"),
         ({"codes.2": None}, "0,"),
         ({"symbols.1": np.zeros(SYMBOLS, np.uint8)}, "each symbol once"),
+        ({"symbols.2": np.array(3, np.uint8)}, "codes"),
+        ({"symbols.2": arrays()["symbols.2"][::-1].copy()}, "do not rise"),
+        ({"symbols.2": np.zeros_like(arrays()["symbols.2"])}, "do not rise"),
+        ({"children.1": np.full(SYMBOLS, 2**16 - 1, np.uint16)}, "were announced"),
         (
             {"symbols.3": np.full(len(arrays()["symbols.3"]), 200, np.uint8)},
-            "not in the vocabulary",
+            "not in the vocabulary|do not rise",
         ),
     ],
 )
@@ -115,6 +142,13 @@ def test_what_is_no_file_of_arrays_is_refused(tmp_path: Path) -> None:
         with pytest.raises(BundleError, match="can't be used"):
             read_arrays(Path("lm.npz"), content)
     pickled = tmp_path / "a.npz"
+    for shape in (f"({10**30},)", "((((", "(1,), 'descr': ',u1'"):
+        head = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+        with zipfile.ZipFile(pickled, "w") as archive:
+            content = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head
+            archive.writestr("tokens.1.npy", content)
+        with pytest.raises(BundleError, match="can't be used"):
+            read_arrays(pickled, pickled.read_bytes())
     np.savez(pickled, tokens=np.array([object()]))
     with pytest.raises(BundleError, match="can't be used"):
         read_arrays(pickled, pickled.read_bytes())

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from asr.decoding.language_model import LanguageModel
+from asr.decoding.language_model import UNKNOWN, LanguageModel
 from asr.decoding.ngrams import START, NgramModel
 from asr.errors import CorpusError
 from asr.transcript import WORD_START
@@ -68,7 +68,7 @@ def test_transcripts_of_manifests_count_three_times(text: Path, tmp_path: Path) 
     # START and the unknown; three words; the begin and two pairs; the begin's pair and a three.
     kept = [write_language_model([manifest], tokenizer, out, (n, n, n), 0) for n in (3, 1)]
     assert kept == [2 + 3 + 3 + 2] * 2
-    with pytest.raises(CorpusError, match="no words in it that are there 4 times"):
+    with pytest.raises(CorpusError, match="no words that are there 4 times"):
         write_language_model([manifest], tokenizer, out, (4,), 0)
     manifest.write_text("no JSON")
     with pytest.raises(CorpusError, match="not readable as a manifest"):
@@ -97,6 +97,13 @@ def test_words_that_no_token_spells_are_unknown() -> None:
     assert arrays["tokens"].tolist() == [2, 3, 4]
 
 
+def test_a_word_that_nobody_knows_is_possible_also_where_all_words_were_known() -> None:
+    arrays = model_arrays([["4", "5"]] * 3, lambda word: [int(word)], 9, (1, 1))
+    words = NgramModel.from_arrays(arrays, "words.")
+    probs = words.expected(()).between(np.arange(5, dtype=np.int32))
+    assert 0.005 < probs[UNKNOWN] < 0.02
+
+
 def test_only_the_most_frequent_words_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(language_model, "MOST_WORDS", 2)
     said = [["4", "3", "2"], ["4", "2"], ["5", "5", "4"]]
@@ -116,7 +123,7 @@ def test_ngrams_that_no_number_holds_are_refused() -> None:
     model = NgramModel.from_arrays(count_ngrams(stream, 511, (1,) * 7), "")
     history = model.advance((), START)
     for symbol in stream[1:].tolist():
-        assert model.expected(history).between(np.arange(512)).argmax() == symbol
+        assert model.expected(history).between(np.arange(512, dtype=np.int32)).argmax() == symbol
         history = model.advance(history, symbol)
     with pytest.raises(CorpusError, match="n-grams of 513 symbols may have up to 6"):
         count_ngrams(stream, 513, (1,) * 7)
@@ -127,7 +134,7 @@ def test_what_is_no_text_is_named(tmp_path: Path) -> None:
         parse_cutoffs("1,two")
     tokenizer, out = Tokenizer(MODEL / PIECES), tmp_path / "lm.npz"
     (tmp_path / "empty.txt").write_text("\n ... \n")
-    with pytest.raises(CorpusError, match=r"empty\.txt: no words in it"):
+    with pytest.raises(CorpusError, match=r"empty\.txt: no words that are there"):
         write_language_model([tmp_path / "empty.txt"], tokenizer, out, spoken_forms=0)
     with pytest.raises(CorpusError, match=r"absent\.txt: not readable as text"):
         write_language_model([tmp_path / "absent.txt"], tokenizer, out)
