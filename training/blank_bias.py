@@ -22,6 +22,11 @@ from training.tokenizer import Tokenizer
 SHIFTS = tuple(0.25 * step for step in range(9))
 """How far the logit of blank is lowered, in nats."""
 
+AS_GOOD = 0.003
+"""WER by which a shift may be worse than the best: the largest of these is kept. Greedy search
+sees little difference, and beam search a great one, for its language model makes every word less
+likely: 27.5 % without a shift became 25.0 % with 0.75 where greedy search had 39.1 and 38.4."""
+
 BATCH = 8
 
 
@@ -43,7 +48,8 @@ def calibrate_blank(
     dev: Mapping[str, SpeechDataset],
     streaming: StreamingTrainingConfig,
 ) -> BlankCalibration:
-    """Lower the blank's bias by the shift that gives the lowest WER, averaged over the dev sets."""
+    """Lower the blank's bias by the largest shift that is AS_GOOD as any, averaged over the dev
+    sets."""
     model.eval()
     encoded = {name: _encode(model, speech, streaming) for name, speech in dev.items()}
     bias = model.joiner.blank.bias
@@ -56,9 +62,10 @@ def calibrate_blank(
             for name, speech in dev.items()
         }
     calibration = BlankCalibration(rates, shift=0.0)
-    best = min(SHIFTS, key=calibration.mean)
-    bias.copy_(trained - best)
-    return BlankCalibration(rates, best)
+    least = min(calibration.mean(shift) for shift in SHIFTS)
+    kept = max(shift for shift in SHIFTS if calibration.mean(shift) <= least + AS_GOOD)
+    bias.copy_(trained - kept)
+    return BlankCalibration(rates, kept)
 
 
 def _encode(
