@@ -111,7 +111,7 @@ def test_int8_loses_no_words_against_sherpa(exact: Bundle) -> None:
         ours[sample.name] = stream.finish().text
         pieces = (piece for piece, _ in recognize_with_sherpa(built_in, "int8", samples))
         theirs[sample.name] = "".join(pieces).replace("▁", " ").strip()
-    assert abs(errors(ours).rate - errors(theirs).rate) <= 0.003
+    assert errors(ours).rate <= errors(theirs).rate + 0.003
 
 
 @pytest.mark.slow
