@@ -19,7 +19,8 @@ costs less per second of audio, for a call's fixed cost is shared: with the 4.9 
 0.015, 0.006, 0.004, 0.0029, 0.0025. Longer calls save nothing more, and cost memory.
 
 Search is no rung as yet: a stream that begins with beam search ends with it. Greedy search would
-save a third of the time at 320 ms; it is the caller's to choose, for the words of both differ.
+save more than half of the time at 320 ms; it is the caller's to choose, for the words of both
+differ.
 
 Threads are no rung: a second one saved a small model nothing at any of these sizes, and a session
 for each thread count would hold the weights twice. Nor is memory a reason to move: all rungs are

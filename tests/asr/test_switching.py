@@ -96,6 +96,7 @@ def test_a_switch_at_any_boundary_loses_and_repeats_no_word(sample: Sample) -> N
             words = [len(other.words) for other in (staying[here], target)]
             lost_or_repeated = min(abs(len(result.words) - count) for count in words)
             assert lost_or_repeated <= 1, f"{where}: {result.text}"
+            assert min(changed) <= apart + 2, f"{where}: {result.text}"
             if min(changed) > apart:
                 strange.append(f"{where}: {result.text}")
             switches += 1
