@@ -26,7 +26,6 @@ class Terminal:
         process, self._master = pty.fork()
         if process == 0:
             try:
-                signal.signal(signal.SIGINT, signal.SIG_DFL)  # a run in the background ignores it
                 os.environ["TERM"] = "xterm-256color"
                 for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
                     os.environ.pop(name, None)

@@ -363,7 +363,6 @@ def test_ctrl_c_ends_all_processes_and_keeps_what_they_did(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     partial = tmp_path / "out.json.partial"
     while not (partial.exists() and partial.read_bytes().count(b"\n") > 3):

@@ -5,7 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
@@ -56,14 +56,6 @@ def plug_in(monkeypatch: pytest.MonkeyPatch, recording: Path) -> Callable[..., N
         monkeypatch.setattr("asr.cli.mic.PortAudio", lambda: backend)
 
     return plug
-
-
-@pytest.fixture(autouse=True)
-def heed_interrupts() -> Iterator[None]:
-    """A test run in the background ignores SIGINT, and the session would too."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
