@@ -192,6 +192,17 @@ def language_model(
             "made up and counted, too.",
         ),
     ] = 50_000,
+    mixed: Annotated[
+        Path | None,
+        typer.Option(
+            "--mix",
+            help="A language model of words that counts as much as the texts: ARPA, plain or .gz, "
+            "or CMU Sphinx's .lm.bin.",
+        ),
+    ] = None,
+    most: Annotated[
+        int, typer.Option("--ngrams", min=1, help="So many are kept: those that matter most.")
+    ] = 1_300_000,
 ) -> None:
     """Count words of text, by which the search of a bundle knows what is likely to be said."""
     from training.checkpoint import LANGUAGE_MODEL, TrainedModel
@@ -199,7 +210,9 @@ def language_model(
 
     out = model / LANGUAGE_MODEL
     tokenizer = TrainedModel.load(model).tokenizer
-    kept = write_language_model(texts, tokenizer, out, parse_cutoffs(cutoffs), spoken_forms)
+    kept = write_language_model(
+        texts, tokenizer, out, parse_cutoffs(cutoffs), spoken_forms, mixed, most
+    )
     console = Console(stderr=True)
     console.print(
         f"{out}: {kept} n-grams of words, {out.stat().st_size / 1e6:.1f} MB", soft_wrap=True

@@ -16,12 +16,7 @@ from asr.transcript import WORD_START
 from training import language_model
 from training.checkpoint import LANGUAGE_MODEL, PIECES, keep_language_model
 from training.cli import app
-from training.language_model import (
-    count_ngrams,
-    model_arrays,
-    parse_cutoffs,
-    write_language_model,
-)
+from training.language_model import model_arrays, parse_cutoffs, write_language_model
 from training.tokenizer import Tokenizer
 
 MODEL = Path("data/model")
@@ -118,15 +113,40 @@ def test_impossible_cutoffs_are_named(text: Path, tmp_path: Path, cutoffs: tuple
         write_language_model([text], Tokenizer(MODEL / PIECES), tmp_path / "lm.npz", cutoffs)
 
 
-def test_ngrams_that_no_number_holds_are_refused() -> None:
-    stream = np.array([START, *range(2, 200)])
-    model = NgramModel.from_arrays(count_ngrams(stream, 511, (1,) * 7), "")
-    history = model.advance((), START)
-    for symbol in stream[1:].tolist():
-        assert model.expected(history).between(np.arange(512, dtype=np.int32)).argmax() == symbol
-        history = model.advance(history, symbol)
-    with pytest.raises(CorpusError, match="n-grams of 513 symbols may have up to 6"):
-        count_ngrams(stream, 513, (1,) * 7)
+def test_another_model_counts_as_much_as_the_texts(text: Path, tmp_path: Path) -> None:
+    arpa = tmp_path / "other.arpa"
+    unigrams = "-99 <s>\n-0.5 </s>\n-0.6 house\n-0.6 burned\n-0.8 X-ray\n-0.9 x-ray\n"
+    pairs = "-0.1 house burned\n-0.9 <s> house\n"
+    arpa.write_text(
+        f"\\data\\\nngram 1=6\nngram 2=2\n\\1-grams:\n{unigrams}\\2-grams:\n{pairs}\\end\\\n"
+    )
+    tokenizer = Tokenizer(MODEL / PIECES)
+    begins = np.array([piece.startswith(WORD_START) for piece in tokenizer.pieces])
+    out = tmp_path / "lm.npz"
+    models = []
+    for mixed in (None, arpa):
+        write_language_model([text], tokenizer, out, (1, 1, 1), 0, mixed)
+        with np.load(out, allow_pickle=False) as file:
+            models.append(LanguageModel.from_arrays(dict(file), begins))
+            words = len(file["lengths"])
+    alone, both = models
+    house = tokenizer.encode("the old house")
+    said = tokenizer.encode("the old house burned")[len(house)]
+    assert expected(both, house)[said] > expected(alone, house)[said] + 1
+    assert expected(both, house)[said] > np.log(0.3)
+    assert words == 12 + 1, "a new word; none with a capital or a hyphen"
+    stood = tokenizer.encode("the old house stood")[len(house)]
+    assert (
+        expected(alone, house)[stood]
+        > expected(both, house)[stood]
+        > expected(alone, house)[stood] - 1.5
+    )
+
+
+def test_as_many_ngrams_are_kept_as_are_asked_for(text: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer(MODEL / PIECES)
+    kept = write_language_model([text], tokenizer, tmp_path / "lm.npz", (1, 1, 1), 0, most=25)
+    assert 20 <= kept <= 25
 
 
 def test_what_is_no_text_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,173 @@
+"""Language models of others, to mix with: ARPA files, and the binary ones of CMU Sphinx."""
+
+import gzip
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from asr.decoding.ngrams import MAX_ORDER
+from asr.errors import CorpusError
+from training.ngrams import Ngrams, bits_of, longest_order
+
+SENTENCE, END_OF_SENTENCE = "<s>", "</s>"
+
+_SPHINX = b"Trie Language Model"
+
+_SPHINX_BASE = 1.0001
+"""Of the logarithms in its files."""
+
+_QUANTA = 1 << 16
+"""Different probabilities, and as many weights, that each order may have there."""
+
+Order: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""The n-grams of one order: their symbols `(M, order)`, and the probability `(M,)` of the last."""
+
+
+def read_ngrams(path: Path) -> tuple[list[str], Ngrams]:
+    """Return the words of a language model, which are the symbols of its n-grams by their places.
+
+    path: an ARPA file, plain or .gz, or a .lm.bin of CMU Sphinx, such as the generic model that
+    PocketSphinx brings. Orders that no number holds, such as four of 65,536 words, are left out.
+    Raises CorpusError for anything else, and for a file that is cut off.
+    """
+    try:
+        with path.open("rb") as file:
+            is_sphinx = file.read(len(_SPHINX)) == _SPHINX
+        with np.errstate(over="ignore", invalid="ignore"):  # of spoilt ones
+            words, orders = _read_sphinx(path.read_bytes()) if is_sphinx else _read_arpa(path)
+        if not all(((probs >= 0) & (probs < 1.01)).all() for _, probs in orders):
+            raise ValueError("a probability is above one")
+    except (OSError, EOFError, ValueError, MemoryError, struct.error, zlib.error) as error:
+        raise CorpusError(
+            f"{path}: not readable as a language model ({error}); expected an ARPA file (plain or "
+            ".gz), or a .lm.bin of CMU Sphinx"
+        ) from error
+    if SENTENCE not in words or END_OF_SENTENCE not in words:
+        raise CorpusError(f"{path}: no {SENTENCE} or no {END_OF_SENTENCE} among its words")
+    bits = bits_of(len(words))
+    (symbols, probs), *longer = orders
+    unigrams = np.zeros(len(words))
+    unigrams[symbols[:, 0]] = probs
+    unigrams[words.index(SENTENCE)] = 0.0
+    ngrams = Ngrams(bits, unigrams / unigrams.sum())
+    for symbols, probs in longer[: longest_order(len(words)) - 1]:
+        keys = np.zeros(len(symbols), np.int64)
+        for column in symbols.T:
+            keys = keys << bits | column
+        keys, first = np.unique(keys, return_index=True)
+        ngrams = ngrams.longer(keys, probs[first])
+    return words, ngrams
+
+
+def _read_arpa(path: Path) -> tuple[list[str], list[Order]]:
+    """Read the probabilities; the weights follow from them."""
+    numbers: dict[str, int] = {}
+    orders: list[Order] = []
+    with (
+        gzip.open(path, "rt", encoding="utf-8")
+        if path.suffix == ".gz"
+        else path.open(encoding="utf-8") as file
+    ):
+        lines = (line.strip() for line in file)
+        counts = _arpa_counts(lines)
+        for order, count in enumerate(counts, 1):
+            symbols = np.empty((count, order), np.int64)
+            probs = np.empty(count)
+            for row in track(range(count), f"{path.name}: {order}-grams", transient=True):
+                line = next(lines, "")
+                prob, *words = line.split()[: order + 1] or [line]
+                if order == 1 and words:
+                    numbers.setdefault(words[0], len(numbers))
+                if len(words) != order or not all(word in numbers for word in words):
+                    raise ValueError(f"{line!r} among its {order}-grams")
+                symbols[row] = [numbers[word] for word in words]
+                probs[row] = float(prob)
+            orders.append((symbols, 10.0**probs))
+            mark = f"\\{order + 1}-grams:" if order < len(counts) else "\\end\\"
+            if (line := next(filter(None, lines), "")) != mark:
+                raise ValueError(f"{line!r}; expected {mark} behind {count} {order}-grams")
+    return list(numbers), orders
+
+
+def _arpa_counts(lines: Iterator[str]) -> list[int]:
+    """Read the head of an ARPA file, up to its unigrams."""
+    if "\\data\\" not in lines:
+        raise ValueError("\\data\\ is missing")
+    counts: list[int] = []
+    for line in lines:
+        if line == "\\1-grams:":
+            break
+        if line.startswith("ngram "):
+            counts.append(int(line.partition("=")[2]))
+    if not 1 <= len(counts) <= MAX_ORDER or min(counts) < 0:
+        raise ValueError(f"counts of {counts}; expected 1 to {MAX_ORDER} orders")
+    return counts
+
+
+def _read_sphinx(content: bytes) -> tuple[list[str], list[Order]]:
+    """Read the trie of `ngram_model_trie.c`, in which the last word of an n-gram comes first.
+
+    Behind the head are the counts of each order; the probabilities and weights that there are; the
+    unigrams, each with the place of the bigrams that end with it; the longer n-grams, each the word
+    before and the numbers of its probability, weight and place, packed bit by bit; and the words.
+    """
+    at = len(_SPHINX)
+    (order,) = struct.unpack_from("B", content, at)
+    if not 2 <= order <= MAX_ORDER:
+        raise ValueError(f"{order} orders; expected 2 to {MAX_ORDER}")
+    counts = struct.unpack_from(f"<{order}I", content, at + 1)
+    at += 1 + 4 * order + 4
+    quanta = np.frombuffer(content, "<f4", (2 * order - 3) * _QUANTA, at).reshape(-1, _QUANTA)
+    at += quanta.nbytes
+    unigram = np.dtype([("prob", "<f4"), ("weight", "<f4"), ("place", "<u4")])
+    unigrams = np.frombuffer(content, unigram, counts[0] + 1, at)
+    at += unigrams.nbytes
+    symbols = np.arange(counts[0])[:, None]
+    orders: list[Order] = [(symbols, _SPHINX_BASE ** unigrams["prob"][:-1].astype(np.float64))]
+    places = unigrams["place"].astype(np.int64)
+    for longer in range(2, order + 1):
+        widths = [counts[0].bit_length(), 16]  # the word, the number of the probability
+        if longer < order:
+            widths[1:] = [16, 16, counts[longer].bit_length()]  # of the weight before it; the place
+        rows = counts[longer - 1] + (longer < order)
+        size = ((counts[longer - 1] + 1) * sum(widths) + 7) // 8 + 8
+        packed = np.frombuffer(content, np.uint8, size, at)
+        at += size
+        fields = _unpack(packed, rows, widths)
+        known = int(places.max(initial=0))  # a few that are announced may be missing
+        children = np.diff(places[: len(symbols) + 1])
+        words, numbers = fields[0][:known], fields[2 if longer < order else 1][:known]
+        if children.min(initial=0) < 0 or children.sum() != known or known > counts[longer - 1]:
+            raise ValueError(f"the places of its {longer}-grams do not rise")
+        if words.max(initial=0) >= counts[0]:
+            raise ValueError(f"a word of its {longer}-grams is none")
+        symbols = np.hstack([words[:, None], np.repeat(symbols, children, axis=0)])
+        probs = quanta[2 * (longer - 2)][numbers].astype(np.float64)
+        orders.append((symbols, _SPHINX_BASE**probs))
+        if longer < order:
+            places = fields[3][: known + 1]
+    (size,) = struct.unpack_from("<I", content, at)
+    words_read = content[at + 4 : at + 4 + size].decode().split("\0")[: counts[0]]
+    if len(words_read) != counts[0]:
+        raise ValueError(f"{len(words_read)} words; {counts[0]} were announced")
+    return words_read, orders
+
+
+def _unpack(packed: NDArray[np.uint8], rows: int, widths: list[int]) -> list[NDArray[np.int64]]:
+    """Return fields of some bits each `(rows,)`, the lowest bit first."""
+    padded = np.concatenate([packed, np.zeros(8, np.uint8)])
+    fields: list[NDArray[np.int64]] = []
+    for begin, width in zip(np.cumsum([0, *widths]).tolist(), widths, strict=False):
+        bit = np.arange(rows, dtype=np.int64) * sum(widths) + begin
+        value = np.zeros(rows, np.uint64)
+        for byte in range(8):
+            value |= padded[(bit >> 3) + byte].astype(np.uint64) << np.uint64(8 * byte)
+        value >>= (bit & 7).astype(np.uint64)
+        fields.append((value & np.uint64((1 << width) - 1)).astype(np.int64))
+    return fields
