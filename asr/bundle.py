@@ -20,7 +20,7 @@ from asr.features import FRAME_SHIFT, FeatureConfig
 from asr.schema import SchemaError, check_keys, read_dataclass
 from asr.sha256 import sha256
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 MANIFEST_NAME = "bundle.json"
 
 SUBSAMPLING_OVERLAP = 3
@@ -108,8 +108,9 @@ class LanguageModelFile:
     """A language model, and how much it counts: `asr.decoding.language_model`."""
 
     file: str
-    weight: float = 0.65  # of its log-probabilities, beside those of the transducer
-    internal_weight: float = 0.4  # of the transducer's own language model, which is taken off
+    weight: float  # of its log-probabilities, beside those of the transducer
+    internal_weight: float  # of the transducer's own language model, which is taken off
+    transcript_weight: float  # of what the transcripts that it learned from expect: taken off, too
 
 
 @dataclass(frozen=True)
@@ -377,7 +378,7 @@ def _check_references(bundle: Bundle) -> None:
     used = {"tokens": bundle.tokens, "golden.file": bundle.golden.file}
     if bundle.language_model:
         used["language_model.file"] = bundle.language_model.file
-        for key in ("weight", "internal_weight"):
+        for key in ("weight", "internal_weight", "transcript_weight"):
             if not 0 <= (weight := getattr(bundle.language_model, key)) <= 1:
                 raise BundleError(
                     f"{manifest}: language_model.{key}: expected 0 to 1, got {weight}"

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from asr.arrays import read_arrays
 from asr.bundle import (
     MANIFEST_NAME,
     Bundle,
@@ -51,6 +52,13 @@ into `.ort` files that 1.23 does not know, so it would refuse to load them."""
 
 LANGUAGE = "en"
 TOKENS, GOLDEN, LANGUAGE_MODEL = "tokens.txt", "golden.npz", "language_model.npz"
+
+_WEIGHTS = (0.85, 0.25, 0.35)
+"""Of a language model, of the transducer's own, and of the transcripts that it learned from: see
+`asr.decoding.fusion`."""
+
+_WEIGHTS_OF_WORDS = (0.65, 0.4, 0.0)
+"""The same without transcripts."""
 ZIP_SUFFIX = ".zip"
 
 GOLDEN_CHUNKS = 2
@@ -208,6 +216,14 @@ def _appearing(out: Path) -> Iterator[Path]:
         shutil.rmtree(scratch)
 
 
+def _weighted(language_model: Path) -> LanguageModelFile:
+    """Return how much the parts of a language model count in a bundle. Raises BundleError for a
+    file that is none."""
+    arrays = read_arrays(language_model, language_model.read_bytes())
+    known = any(name.startswith("transcripts.") for name in arrays)
+    return LanguageModelFile(LANGUAGE_MODEL, *(_WEIGHTS if known else _WEIGHTS_OF_WORDS))
+
+
 def _write_files(folder: Path, contents: BundleContents, report: Callable[[str], None]) -> None:
     tokens = "".join(f"{piece} {number}\n" for number, piece in enumerate(contents.tokens))
     (folder / TOKENS).write_text(tokens, encoding="utf-8")
@@ -230,7 +246,7 @@ def _write_files(folder: Path, contents: BundleContents, report: Callable[[str],
         variants=tuple(graphs for graphs, _ in saved),
         files={},
         golden=Golden(GOLDEN, tolerance={}),
-        language_model=LanguageModelFile(LANGUAGE_MODEL) if contents.language_model else None,
+        language_model=_weighted(contents.language_model) if contents.language_model else None,
         tokens=TOKENS,
         streaming=contents.streaming,
         card=card,

@@ -201,7 +201,10 @@ def language_model(
         ),
     ] = None,
     most: Annotated[
-        int, typer.Option("--ngrams", min=1, help="So many are kept: those that matter most.")
+        int,
+        typer.Option(
+            "--ngrams", min=1, help="So many are kept, words included: those that matter most."
+        ),
     ] = 1_300_000,
 ) -> None:
     """Count words of text, by which the search of a bundle knows what is likely to be said."""

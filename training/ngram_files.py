@@ -19,6 +19,11 @@ SENTENCE, END_OF_SENTENCE = "<s>", "</s>"
 
 _SPHINX = b"Trie Language Model"
 
+_GZIP = b"\x1f\x8b"
+
+_LEAST_OF_WORDS = 1e-6
+"""Probability that all words have together, at least; the rest is that of the end of a sentence."""
+
 _SPHINX_BASE = 1.0001
 """Of the logarithms in its files."""
 
@@ -38,11 +43,14 @@ def read_ngrams(path: Path) -> tuple[list[str], Ngrams]:
     """
     try:
         with path.open("rb") as file:
-            is_sphinx = file.read(len(_SPHINX)) == _SPHINX
+            head = file.read(len(_SPHINX))
         with np.errstate(over="ignore", invalid="ignore"):  # of spoilt ones
-            words, orders = _read_sphinx(path.read_bytes()) if is_sphinx else _read_arpa(path)
+            if head == _SPHINX:
+                words, orders = _read_sphinx(path.read_bytes())
+            else:
+                words, orders = _read_arpa(path, packed=head.startswith(_GZIP))
         if not all(((probs >= 0) & (probs < 1.01)).all() for _, probs in orders):
-            raise ValueError("a probability is above one")
+            raise ValueError("a probability is none from 0 to 1")
     except (OSError, EOFError, ValueError, MemoryError, struct.error, zlib.error) as error:
         raise CorpusError(
             f"{path}: not readable as a language model ({error}); expected an ARPA file (plain or "
@@ -55,26 +63,28 @@ def read_ngrams(path: Path) -> tuple[list[str], Ngrams]:
     unigrams = np.zeros(len(words))
     unigrams[symbols[:, 0]] = probs
     unigrams[words.index(SENTENCE)] = 0.0
+    if unigrams.sum() - unigrams[words.index(END_OF_SENTENCE)] < _LEAST_OF_WORDS:
+        raise CorpusError(f"{path}: no word of it has a probability")
     ngrams = Ngrams(bits, unigrams / unigrams.sum())
     for symbols, probs in longer[: longest_order(len(words)) - 1]:
         keys = np.zeros(len(symbols), np.int64)
         for column in symbols.T:
             keys = keys << bits | column
         keys, first = np.unique(keys, return_index=True)
-        ngrams = ngrams.longer(keys, probs[first])
+        ngrams = ngrams.extended(keys, probs[first])
     return words, ngrams
 
 
-def _read_arpa(path: Path) -> tuple[list[str], list[Order]]:
+def _read_arpa(path: Path, packed: bool) -> tuple[list[str], list[Order]]:
     """Read the probabilities; the weights follow from them."""
     numbers: dict[str, int] = {}
     orders: list[Order] = []
     with (
-        gzip.open(path, "rt", encoding="utf-8")
-        if path.suffix == ".gz"
-        else path.open(encoding="utf-8") as file
+        gzip.open(path, "rt", encoding="utf-8-sig")
+        if packed
+        else path.open(encoding="utf-8-sig") as file
     ):
-        lines = (line.strip() for line in file)
+        lines = filter(None, map(str.strip, file))
         counts = _arpa_counts(lines)
         for order, count in enumerate(counts, 1):
             symbols = np.empty((count, order), np.int64)
@@ -90,7 +100,7 @@ def _read_arpa(path: Path) -> tuple[list[str], list[Order]]:
                 probs[row] = float(prob)
             orders.append((symbols, 10.0**probs))
             mark = f"\\{order + 1}-grams:" if order < len(counts) else "\\end\\"
-            if (line := next(filter(None, lines), "")) != mark:
+            if (line := next(lines, "")) != mark:
                 raise ValueError(f"{line!r}; expected {mark} behind {count} {order}-grams")
     return list(numbers), orders
 

@@ -1,7 +1,8 @@
-"""N-grams in the making: counted, mixed, thinned out, and packed for `asr.decoding.ngrams`."""
+"""N-grams in the making: counted, mixed, pruned, and packed for `asr.decoding.ngrams`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,15 @@ _LEAST = 1e-9
 
 
 @dataclass(frozen=True)
-class Level:
-    """The n-grams of one order above one, and what they leave to shorter ones."""
+class Order:
+    """The n-grams of one order above one, and the weights of shorter ones."""
 
     keys: NDArray[np.int64]  # (M,) rising; each one number, whose last `bits` are its last symbol
     probs: NDArray[np.float64]  # (M,) of the last symbol behind the others
     histories: NDArray[np.int64]  # (H,) rising; all that have one
-    left: NDArray[np.float64]  # (H,) by what the probabilities of shorter n-grams are multiplied
+    backoffs: NDArray[
+        np.float64
+    ]  # (H,) by what the probabilities of shorter n-grams are multiplied
 
 
 @dataclass(frozen=True)
@@ -39,22 +42,26 @@ class Ngrams:
 
     bits: int  # of a symbol
     unigrams: NDArray[np.float64]  # (vocab_size,) of each symbol; START's is 0
-    levels: tuple[Level, ...] = ()  # of the orders two and up
+    longer: tuple[Order, ...] = ()  # of the orders two and up
 
     @property
     def order(self) -> int:
         """How many symbols the longest have."""
-        return len(self.levels) + 1
+        return len(self.longer) + 1
 
     def keys(self, order: int) -> NDArray[np.int64]:
         """Return the n-grams of an order, all symbols for the first."""
-        return self.levels[order - 2].keys if order > 1 else np.arange(len(self.unigrams))
+        return self.longer[order - 2].keys if order > 1 else np.arange(len(self.unigrams))
 
     def without_first(self, keys: NDArray[np.int64], order: int) -> NDArray[np.int64]:
         """Return the n-grams of an order without their first symbols."""
         return keys & ((1 << (order - 1) * self.bits) - 1)
 
-    def longer(self, keys: NDArray[np.int64], probs: NDArray[np.float64]) -> "Ngrams":
+    def last(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the last symbols of n-grams."""
+        return keys & ((1 << self.bits) - 1)
+
+    def extended(self, keys: NDArray[np.int64], probs: NDArray[np.float64]) -> "Ngrams":
         """Return the model with n-grams of one order more, but for those whose history is none."""
         known = _find(self.keys(self.order), keys >> self.bits)[1]
         keys, probs = keys[known], probs[known]
@@ -63,11 +70,15 @@ class Ngrams:
         )
         shorter = self.prob(self.without_first(keys, self.order + 1), self.order)
         rest, sums = 1.0 - _sums(shorter, begins), _sums(probs, begins)
-        # Nothing else can follow: those that are known share all.
-        scale = np.where(rest < _LEAST, 1.0 / sums.clip(_LEAST), 1.0)
-        left = (1.0 - scale * sums).clip(_LEAST) / rest.clip(_LEAST)
+        # Known ones share all where nothing else can follow, and where they claim more than that.
+        all_known = rest < _LEAST
+        scale = np.where(all_known | (sums > 1.0), 1.0 / sums.clip(_LEAST), 1.0)
         probs = probs * scale[of_history]
-        return replace(self, levels=(*self.levels, Level(keys, probs, histories, left)))
+        backoffs = (1.0 - scale * sums).clip(_LEAST) / rest.clip(_LEAST)
+        if all_known.any():  # then any would do that leaves each something: see `pack`
+            ratios = np.minimum.reduceat(probs / shorter.clip(_LEAST), begins)
+            backoffs = np.where(all_known, ratios.clip(_LEAST, 1.0), backoffs)
+        return replace(self, longer=(*self.longer, Order(keys, probs, histories, backoffs)))
 
     def prob(self, keys: NDArray[np.int64], order: int) -> NDArray[np.float64]:
         """Return the probability `(N,)` of any n-grams `(N,)` of an order."""
@@ -79,49 +90,51 @@ class Ngrams:
         at, known = _find(self.keys(order), keys)
         if not known.any():
             return shorter
-        return np.where(known, self.levels[order - 2].probs[at], shorter)
+        return np.where(known, self.longer[order - 2].probs[at], shorter)
 
     def shorter_prob(self, keys: NDArray[np.int64], order: int) -> NDArray[np.float64]:
         """Return the probability `(N,)` that n-grams `(N,)` of an order above one would have if
         they were not known."""
         probs = self.prob(self.without_first(keys, order), order - 1)
-        if order > self.order or not len(self.levels[order - 2].keys):
+        if order > self.order or not len(self.longer[order - 2].keys):
             return probs
-        level = self.levels[order - 2]
-        at, known = _find(level.histories, keys >> self.bits)
-        return np.where(known, level.left[at], 1.0) * probs
+        of_order = self.longer[order - 2]
+        at, known = _find(of_order.histories, keys >> self.bits)
+        return np.where(known, of_order.backoffs[at], 1.0) * probs
 
     def without(self, symbol: int) -> "Ngrams":
-        """Return what follows if it is not `symbol`."""
+        """Return what follows if `symbol` does not."""
         keep = np.arange(len(self.unigrams)) != symbol
         found = replace(
-            self, unigrams=self.unigrams * keep / (1.0 - self.unigrams[symbol]), levels=()
+            self, unigrams=self.unigrams * keep / (1.0 - self.unigrams[symbol]), longer=()
         )
         for order in range(2, self.order + 1):
             keys = self.keys(order)
             other = self.prob(keys >> self.bits << self.bits | symbol, order).clip(0.0, 0.99)
-            keep = self.without_first(keys, 2) != symbol
-            found = found.longer(keys[keep], (self.levels[order - 2].probs / (1.0 - other))[keep])
+            keep = self.last(keys) != symbol
+            found = found.extended(keys[keep], (self.longer[order - 2].probs / (1.0 - other))[keep])
         return found
 
     def renumbered(self, numbers: NDArray[np.int64], vocab_size: int) -> "Ngrams":
-        """Return the model of the symbols that have a number in `numbers` `(old vocab_size,)`: -1
-        is none."""
+        """Return the model of symbols with other numbers, `numbers` `(old vocab_size,)`.
+
+        Those that share a number are added up; n-grams that have one of them are left out, as are
+        those of an order that no number holds.
+        """
         bits = bits_of(vocab_size)
-        unigrams = np.zeros(vocab_size)
-        numbered = numbers > START
-        unigrams[numbers[numbered]] = self.unigrams[numbered]
-        found = Ngrams(bits, unigrams / unigrams.sum().clip(_LEAST))
+        unigrams = np.bincount(numbers, self.unigrams, vocab_size)
+        unigrams[START] = 0.0
+        found = Ngrams(bits, unigrams / unigrams.sum())
+        alone = np.bincount(numbers, minlength=vocab_size) == 1
         for order in range(2, min(self.order, longest_order(vocab_size)) + 1):
             places = [numbers[symbols] for symbols in self._symbols(order)]
-            keep = places[-1] > START
-            for place in places[:-1]:
-                keep &= place >= START
-            keys = np.zeros(int(keep.sum()), np.int64)
+            keep = places[-1] != START
+            keys = np.zeros(len(keep), np.int64)
             for place in places:
-                keys = keys << bits | place[keep]
-            rising = np.argsort(keys)
-            found = found.longer(keys[rising], self.levels[order - 2].probs[keep][rising])
+                keep &= alone[place]
+                keys = keys << bits | place
+            rising = np.flatnonzero(keep)[np.argsort(keys[keep])]
+            found = found.extended(keys[rising], self.longer[order - 2].probs[rising])
         return found
 
     def _symbols(self, order: int) -> list[NDArray[np.int64]]:
@@ -153,30 +166,31 @@ def count_ngrams(stream: NDArray[np.int64], vocab_size: int, cutoffs: Sequence[i
     if (longest := longest_order(vocab_size)) < len(cutoffs):
         raise CorpusError(
             f"{len(cutoffs)} cutoffs; n-grams of {vocab_size} symbols may have up to {longest}: "
-            "give fewer, or a higher first one, for fewer words"
+            "give fewer, or, without a model to mix with, a higher first one, for fewer words"
         )
     sentence = np.cumsum(stream == START)
-    orders = range(1, len(cutoffs) + 1)
-    counted = [_count(stream, sentence, order, bits) for order in orders]
+    counted = [_count(stream, sentence, order, bits) for order in range(1, len(cutoffs) + 1)]
+    weights = [
+        _continuations(keys, counts, longer, order, bits)
+        for order, ((keys, counts), (longer, _)) in enumerate(pairwise(counted), 1)
+    ]
+    weights.append(counted[-1][1])
     unigrams = np.zeros(vocab_size)
+    unigrams[counted[0][0]] = weights[0] / weights[0].sum()
     found = Ngrams(bits, unigrams)
-    for order, cutoff, (keys, counts) in zip(orders, cutoffs, counted, strict=True):
-        weights = counts
-        if order < len(cutoffs):
-            weights = _different_begins(keys, counts, counted[order][0], order, bits)
-        if order == 1:
-            unigrams[keys] = weights / weights.sum()
-            continue
+    for order in range(2, len(cutoffs) + 1):
+        (keys, counts), of_order = counted[order - 1], weights[order - 1]
         histories, begins, of_history = np.unique(
             keys >> bits, return_index=True, return_inverse=True
         )
-        totals = np.add.reduceat(weights, begins)
-        probs = (weights - _discounts(weights)[weights.clip(0, 3)]) / totals[of_history]
-        chosen = counts >= cutoff  # and so was its history: the last cutoff was no higher
-        left = 1.0 - np.bincount(of_history[chosen], probs[chosen], len(histories))
-        keys, of_history = keys[chosen], of_history[chosen]
+        totals = np.add.reduceat(of_order, begins)
+        probs = (of_order - _discounts(of_order)[of_order.clip(0, 3)]) / totals[of_history]
+        # And so was the history of each: the last cutoff was no higher.
+        kept = counts >= cutoffs[order - 1]
+        left = 1.0 - np.bincount(of_history[kept], probs[kept], len(histories))
+        keys, of_history = keys[kept], of_history[kept]
         shorter = found.prob(found.without_first(keys, order), order - 1)
-        found = found.longer(keys, probs[chosen] + left[of_history] * shorter)
+        found = found.extended(keys, probs[kept] + left[of_history] * shorter)
     return found
 
 
@@ -188,57 +202,57 @@ def mix(first: Ngrams, second: Ngrams, share: float) -> Ngrams:
         known = [model.keys(order) for model in (first, second) if order <= model.order]
         keys = np.unique(np.concatenate(known))
         probs = share * first.prob(keys, order) + (1 - share) * second.prob(keys, order)
-        found = found.longer(keys, probs)
+        found = found.extended(keys, probs)
     return found
 
 
-def thin_out(ngrams: Ngrams, most: int) -> Ngrams:
+def prune(ngrams: Ngrams, most: int) -> Ngrams:
     """Return a model of no more than `most` n-grams above order one: those without which the
-    perplexity would rise most (Seymore and Rosenfeld 1996), and their histories.
+    perplexity would rise most, and their histories.
 
-    N-grams that are less probable than the shorter ones say are left out in any case.
+    After Seymore and Rosenfeld (1996), with the model's own probabilities of histories in place of
+    their counts. N-grams that are less probable than the shorter ones say are left out in any case;
+    of those that tell as much as the first that is left out, none is kept.
     """
     expected = ngrams.unigrams.copy()  # how often an n-gram is there
     expected[START] = _BEGINS
     histories: list[NDArray[np.int64]] = []  # where those of each are, one order below
     gains: list[NDArray[np.float64]] = []
-    for order in range(2, ngrams.order + 1):
-        level = ngrams.levels[order - 2]
-        at, _ = _find(ngrams.keys(order - 1), level.keys >> ngrams.bits)
-        expected = expected[at] * level.probs
-        ratio = level.probs / ngrams.shorter_prob(level.keys, order).clip(_LEAST)
+    for order, of_order in enumerate(ngrams.longer, 2):
+        at, _ = _find(ngrams.keys(order - 1), of_order.keys >> ngrams.bits)
+        expected = expected[at] * of_order.probs
+        ratio = of_order.probs / ngrams.shorter_prob(of_order.keys, order).clip(_LEAST)
         gains.append(expected * np.log(ratio.clip(_LEAST)))
         histories.append(at)
     # A history gains at least what those behind it do.
     for at, gain, before in reversed(list(zip(histories[1:], gains[1:], gains, strict=False))):
         np.maximum.at(before, at, gain)
-    all_gains = np.concatenate([np.empty(0), *gains])
-    least = 0.0
-    if len(all_gains) > most:
-        least = max(least, float(np.partition(all_gains, -most - 1)[-most - 1]))
-    thinner = replace(ngrams, levels=())
-    for level, gain in zip(ngrams.levels, gains, strict=True):
-        thinner = thinner.longer(level.keys[gain > least], level.probs[gain > least])
-    return thinner
+    falling = -np.sort(-np.concatenate([np.empty(0), *gains]))
+    least = max(0.0, float(falling[most])) if most < len(falling) else 0.0
+    pruned = replace(ngrams, longer=())
+    for of_order, gain in zip(ngrams.longer, gains, strict=True):
+        pruned = pruned.extended(of_order.keys[gain > least], of_order.probs[gain > least])
+    return pruned
 
 
 def pack(ngrams: Ngrams) -> dict[str, NDArray]:
     """Return the arrays of `asr.decoding.ngrams.NgramModel.from_arrays`.
 
-    Of each n-gram they hold what it has above what is left to shorter ones.
+    Of each n-gram they hold what it has above what is left to shorter ones; one that has less, kept
+    as the history of others, is raised to that.
     """
     small = _smallest(len(ngrams.unigrams) - 1)
     arrays: dict[str, NDArray] = {}
     for order in range(1, ngrams.order + 1):
         keys, probs = ngrams.keys(order), ngrams.unigrams
         if order > 1:
-            probs = ngrams.levels[order - 2].probs - ngrams.shorter_prob(keys, order)
+            probs = ngrams.longer[order - 2].probs - ngrams.shorter_prob(keys, order)
             histories, before = keys >> ngrams.bits, ngrams.keys(order - 1)
             children = np.searchsorted(histories, before, "right")
             children -= np.searchsorted(histories, before)
             fitting = _smallest(children.max(initial=0))
             arrays[f"children.{order - 1}"] = children.astype(fitting)
-        arrays[f"symbols.{order}"] = ngrams.without_first(keys, 2).astype(small)
+        arrays[f"symbols.{order}"] = ngrams.last(keys).astype(small)
         arrays[f"codes.{order}"] = codes_of(probs)
     return arrays
 
@@ -279,15 +293,16 @@ def _count(
     return np.unique(keys, return_counts=True)
 
 
-def _different_begins(
+def _continuations(
     keys: NDArray[np.int64],
     counts: NDArray[np.int64],
     longer: NDArray[np.int64],
     order: int,
     bits: int,
 ) -> NDArray[np.int64]:
-    """Return behind how many different symbols each n-gram was read: of `longer`, those of the next
-    order, how many end with it. Of one that begins a sentence, return how often."""
+    """Return the continuation count of each n-gram, behind how many different symbols it was read:
+    of `longer`, those of the next order, how many end with it. Of one that begins a sentence,
+    return how often."""
     ends, different = np.unique(longer & ((1 << order * bits) - 1), return_counts=True)
     weights = counts.copy()
     weights[np.searchsorted(keys, ends)] = different

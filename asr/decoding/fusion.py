@@ -2,18 +2,24 @@
 
 A transducer that has heard tens of hours spells what it hears, and has read too little to know
 which spelling is a word. A language model has read more. What both have learned counts once: the
-transducer's own language model, what its joiner says of the next label without any sound, is taken
-off (HAT, arXiv 2003.07705, section 4).
+transducer's own language model is taken off. It is what its joiner says of the next label without
+any sound (HAT, arXiv 2003.07705, section 4), and what pairs of tokens in the transcripts that it
+learned from say (the low-order density ratio of arXiv 2203.16776): both together do better than
+either.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asr.arrays import read_arrays
-from asr.bundle import Bundle
+from asr.bundle import Bundle, LanguageModelFile
 from asr.decoding.hypothesis import UNK
-from asr.decoding.language_model import LanguageModel, LmState
+from asr.decoding.language_model import LEAST_PROBABILITY, LanguageModel, LmState
+from asr.decoding.ngrams import NgramModel
 from asr.engines import Engine, Floats
 from asr.errors import BundleError
 from asr.transcript import WORD_START
@@ -26,13 +32,17 @@ class Fusion:
     """What the language model adds to the score of each label. Streams of a model share it."""
 
     def __init__(
-        self, engine: Engine, model: LanguageModel, weight: float, internal_weight: float
+        self,
+        engine: Engine,
+        model: LanguageModel,
+        stated: LanguageModelFile,
+        transcripts: NgramModel | None = None,
     ) -> None:
-        """`weight` is that of the log-probabilities of `model`, `internal_weight` of those that are
-        taken off: the transducer's own."""
+        """`stated` has the weights: of the log-probabilities of `model`, and of what is taken off,
+        the transducer's own and those of pairs of tokens in `transcripts`, if there are any."""
         self._engine, self._model = engine, model
-        self._weight, self._internal_weight = weight, internal_weight
-        self._internal = lru_cache(maxsize=_CACHED)(self._internal_log_probs)
+        self._stated, self._transcripts = stated, transcripts
+        self._own = lru_cache(maxsize=_CACHED)(self._own_scores)
 
     @staticmethod
     def of_bundle(bundle: Bundle, engine: Engine) -> "Fusion | None":
@@ -44,17 +54,19 @@ class Fusion:
         path = bundle.path / stated.file
         begins = np.array([piece.startswith(WORD_START) for piece in bundle.read_tokens()])
         try:
-            model = LanguageModel.from_arrays(read_arrays(path, bundle.read(stated.file)), begins)
+            arrays = read_arrays(path, bundle.read(stated.file))
+            model = LanguageModel.from_arrays(arrays, begins)
+            transcripts = _transcripts(arrays, len(begins))
         except ValueError as error:
             raise BundleError(
                 f"{path}: no language model for this bundle: {error}; count it again "
                 "(asr-train language-model), and export the model again"
             ) from error
-        return Fusion(engine, model, stated.weight, stated.internal_weight)
+        return Fusion(engine, model, stated, transcripts)
 
     def with_engine(self, engine: Engine) -> "Fusion":
         """Return the same with another engine of the same graphs."""
-        return Fusion(engine, self._model, self._weight, self._internal_weight)
+        return Fusion(engine, self._model, self._stated, self._transcripts)
 
     def advance(self, state: LmState | None, token: int) -> LmState:
         """See `LanguageModel.advance`."""
@@ -65,9 +77,16 @@ class Fusion:
 
         `context` is the predictor's: the last two tokens.
         """
-        scores: Floats = self._weight * self._model.log_probs(state)
-        if self._internal_weight:
-            scores = scores - self._internal_weight * self._internal(context)
+        return self._stated.weight * self._model.log_probs(state) - self._own(context)
+
+    def _own_scores(self, context: tuple[int, int]) -> Floats:
+        """Return what is taken off `(vocab_size,)`."""
+        scores: Floats = self._stated.internal_weight * self._internal_log_probs(context)
+        if self._transcripts is not None:
+            pairs = self._transcripts.expected(self._transcripts.advance((), context[1]))
+            probs = pairs.between(np.arange(len(scores) + 1, dtype=np.int32))
+            log_probs = np.log(np.maximum(probs, LEAST_PROBABILITY)).astype(np.float32)
+            scores += self._stated.transcript_weight * log_probs
         return scores
 
     def _internal_log_probs(self, context: tuple[int, int]) -> Floats:
@@ -76,3 +95,17 @@ class Fusion:
         (log_probs,) = self._engine.join(np.zeros_like(predictor_out), predictor_out)
         labels = log_probs[UNK:]
         return log_probs - (labels.max() + np.log(np.exp(labels - labels.max()).sum()))
+
+
+def _transcripts(arrays: Mapping[str, NDArray[Any]], vocab_size: int) -> NgramModel | None:
+    """Read the pairs of tokens in the transcripts; None if there are none. Raises ValueError for
+    those of other tokens."""
+    if "transcripts.symbols.1" not in arrays:
+        return None
+    transcripts = NgramModel.from_arrays(arrays, "transcripts.")
+    if transcripts.vocab_size != vocab_size or transcripts.order != 2:
+        raise ValueError(
+            f"transcripts of {transcripts.vocab_size} tokens in n-grams of {transcripts.order}; "
+            f"expected pairs of {vocab_size}"
+        )
+    return transcripts

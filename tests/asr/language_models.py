@@ -6,8 +6,8 @@ import numpy as np
 
 from asr.decoding.hypothesis import UNK
 from asr.decoding.language_model import LanguageModel
-from asr.decoding.ngrams import START
-from training.language_model import model_arrays
+from asr.decoding.ngrams import START, NgramModel
+from training.language_model import model_arrays, transcript_arrays
 
 
 def random_text(vocab_size: int, seed: int, symbols: int = 200) -> np.ndarray:
@@ -47,6 +47,13 @@ def random_arrays(
 ) -> dict[str, np.ndarray]:
     """Return the arrays of a model; rare words are not known."""
     return model_arrays(random_sentences(vocab_size, seed), spell, vocab_size, cutoffs)
+
+
+def random_pairs(vocab_size: int, seed: int) -> NgramModel:
+    """Return which token follows which in random transcripts."""
+    transcripts = np.split(random_text(vocab_size, seed), 10)
+    said = [[token for token in tokens.tolist() if token != START] for tokens in transcripts]
+    return NgramModel.from_arrays(transcript_arrays(said, vocab_size), "transcripts.")
 
 
 def random_model(vocab_size: int, seed: int) -> LanguageModel:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from asr.bundle import LanguageModelFile
 from asr.decoding import beam
 from asr.decoding.beam import BeamSearch
 from asr.decoding.fusion import Fusion
@@ -17,7 +18,7 @@ from asr.decoding.hypothesis import BLANK, INITIAL_CONTEXT, UNK, Emission, Hypot
 from asr.decoding.ngrams import START
 from asr.engines import Floats
 from tests.asr.fake_engine import DiceEngine
-from tests.asr.language_models import random_model
+from tests.asr.language_models import random_model, random_pairs
 
 VOCAB_SIZE = 5
 WIDE = 10_000
@@ -79,7 +80,9 @@ def test_a_wide_beam_finds_the_best_of_all(seed: int, bonus: float, weight: floa
     engine = DiceEngine(seed, VOCAB_SIZE, bonus)
     fusion = None
     if weight is not None:
-        fusion = Fusion(engine, random_model(VOCAB_SIZE, seed), weight, internal_weight=0.3)
+        stated = LanguageModelFile("lm.npz", weight, 0.3, 0.2)
+        pairs = random_pairs(VOCAB_SIZE, seed)
+        fusion = Fusion(engine, random_model(VOCAB_SIZE, seed), stated, pairs)
     expected = probabilities(engine, 3, fusion)
     search = BeamSearch(engine, fusion, beam=WIDE)
     search.accept(engine.frames(0, 3))
@@ -95,7 +98,8 @@ def test_a_wide_beam_finds_the_best_of_all(seed: int, bonus: float, weight: floa
 def test_of_two_that_expect_the_same_the_better_is_kept() -> None:
     """Else they fill the beam, and what they differ in is never settled."""
     engine = DiceEngine(5, VOCAB_SIZE, 0.3)
-    fusion = Fusion(engine, random_model(VOCAB_SIZE, 5), 0.5, 0.2)
+    stated = LanguageModelFile("lm.npz", 0.5, 0.2, 0.0)
+    fusion = Fusion(engine, random_model(VOCAB_SIZE, 5), stated)
     for fused in (None, fusion):
         search = BeamSearch(engine, fused, beam=50)
         for frame in range(60):

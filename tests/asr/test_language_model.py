@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr.bundle import open_bundle
+from asr.bundle import LanguageModelFile, open_bundle
 from asr.decoding.fusion import Fusion
 from asr.decoding.language_model import END, UNKNOWN, LanguageModel, LmState
 from asr.decoding.ngrams import START, History, NgramModel
 from tests.asr.fake_engine import DiceEngine
 from tests.asr.language_models import begins, random_arrays, random_model, spell
-from training.language_model import model_arrays
+from training.language_model import model_arrays, transcript_arrays
 
 VOCAB_SIZE = 9
 
@@ -141,12 +141,33 @@ def test_words_that_are_not_known_are_spelled_like_others() -> None:
 def test_the_transducers_own_expectation_is_taken_off() -> None:
     model, engine = random_model(VOCAB_SIZE, seed=1), DiceEngine(1, VOCAB_SIZE, 3.0)
     state = state_of(model, [2, 3])
-    alone = Fusion(engine, model, 0.5, 0.0).scores(state, (2, 3))
+    alone = Fusion(engine, model, weights(0.5, 0.0)).scores(state, (2, 3))
     np.testing.assert_allclose(alone, 0.5 * model.log_probs(state))
-    both = Fusion(engine, model, 0.5, 0.25).scores(state, (2, 3))
+    both = Fusion(engine, model, weights(0.5, 0.25)).scores(state, (2, 3))
     (silent,) = engine.join(np.zeros((1, 1)), engine.predict(np.array([[2, 3]])))
     labels = np.exp(silent[1:]) / np.exp(silent[1:]).sum()
     np.testing.assert_allclose((alone - both)[1:], 0.25 * np.log(labels), atol=1e-5)
+
+
+def test_what_the_transcripts_expect_is_taken_off() -> None:
+    model, engine = random_model(VOCAB_SIZE, seed=1), DiceEngine(1, VOCAB_SIZE, 3.0)
+    state = state_of(model, [2, 3])
+    # Behind 3 there is 4 twice of three times, and never 5.
+    pairs = transcript_arrays([[2, 3, 4], [3, 4, 2], [3, 2], [5]], VOCAB_SIZE)
+    transcripts = NgramModel.from_arrays(pairs, "transcripts.")
+    without = Fusion(engine, model, weights(0.5, 0.25)).scores(state, (2, 3))
+    stated = weights(0.5, 0.25, 0.4)
+    taken = (without - Fusion(engine, model, stated, transcripts).scores(state, (2, 3))) / 0.4
+    assert taken[4] == pytest.approx(np.log(2 / 3), abs=0.35)
+    assert taken[4] > taken[2] > taken[5] + 1
+    # At the begin of a sentence, which is no token.
+    begin = Fusion(engine, model, stated, transcripts).scores(model.advance(None, 0), (-1, 0))
+    assert np.isfinite(begin).all()
+    assert Fusion(engine, model, stated).scores(state, (2, 3)) == pytest.approx(without)
+
+
+def weights(of_model: float, internal: float, transcripts: float = 0.0) -> LanguageModelFile:
+    return LanguageModelFile("lm.npz", of_model, internal, transcripts)
 
 
 @pytest.mark.parametrize(

@@ -181,8 +181,11 @@ def reading_bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     arrays = model_arrays([["2 3", "4 5"]] * 20, spell, vocab_size, (1, 1, 1))
     np.savez(folder / "language_model.npz", allow_pickle=False, **arrays)
     write_manifest(folder)
-    edit(folder, {"file": "language_model.npz", "weight": 1.0, "internal_weight": 0.1})
+    edit(folder, {"file": "language_model.npz", "weight": 1.0, **TAKEN_OFF})
     return folder
+
+
+TAKEN_OFF = {"internal_weight": 0.1, "transcript_weight": 0.1}
 
 
 def edit(bundle: Path, language_model: object) -> None:
@@ -229,10 +232,10 @@ def test_streams_with_a_language_model_are_cut_anywhere(
     ("stated", "message"),
     [
         ({"file": "absent.npz"}, "missing key 'language_model.weight'"),
-        ({"file": "lm.npz", "weight": 0.5, "internal_weight": 0.1}, "names 'lm.npz', which is not"),
-        ({"file": "tokens.txt", "weight": 0.5, "internal_weight": 0.1}, "can't be used"),
-        ({"file": "golden.npz", "weight": 0.5, "internal_weight": 0.1}, "no language model for"),
-        ({"file": "tokens.txt", "weight": -1, "internal_weight": 0.1}, "expected 0 to 1, got -1"),
+        ({"file": "lm.npz", "weight": 0.5, **TAKEN_OFF}, "names 'lm.npz', which is not"),
+        ({"file": "tokens.txt", "weight": 0.5, **TAKEN_OFF}, "can't be used"),
+        ({"file": "golden.npz", "weight": 0.5, **TAKEN_OFF}, "no language model for"),
+        ({"file": "tokens.txt", "weight": -1, **TAKEN_OFF}, "expected 0 to 1, got -1"),
         ("lm.npz", "expected an object"),
     ],
 )
@@ -248,6 +251,6 @@ def test_a_language_model_of_other_tokens_is_refused(reading_bundle: Path) -> No
     arrays = random_arrays(20, seed=1)
     np.savez(reading_bundle / "language_model.npz", allow_pickle=False, **arrays)
     write_manifest(reading_bundle)
-    edit(reading_bundle, {"file": "language_model.npz", "weight": 0.5, "internal_weight": 0.1})
+    edit(reading_bundle, {"file": "language_model.npz", "weight": 0.5, **TAKEN_OFF})
     with pytest.raises(asr.BundleError, match="20 tokens, the graphs 12"):
         asr.load(reading_bundle)

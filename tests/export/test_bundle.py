@@ -22,6 +22,7 @@ from export.bundle import BundleContents, check_destination, write_bundle
 from export.pipeline import verified_contents
 from tests.asr.language_models import random_arrays
 from tests.export.conftest import babble
+from training.language_model import transcript_arrays
 
 
 def test_the_runtime_opens_it(bundle: Bundle, contents: BundleContents) -> None:
@@ -45,12 +46,24 @@ def test_the_language_model_of_a_checkpoint_goes_along(checkpoint: Path, tmp_pat
     np.savez(folder / "language_model.npz", allow_pickle=False, **arrays)
     contents = verified_contents(folder, "tiny", print)
     bundle = write_bundle(tmp_path / "bundle", contents)
-    assert bundle.language_model is not None
+    of_words = bundle.language_model
+    assert of_words is not None
+    assert of_words.transcript_weight == 0
     recognizer = asr.load(bundle.path)
     assert recognizer.search == "beam"
     stream = recognizer.stream()
     stream.accept(babble(2, seed=1))
     assert stream.finish().text
+    arrays |= transcript_arrays([[2, 3], [4, 2, 3]], 30)
+    np.savez(folder / "language_model.npz", allow_pickle=False, **arrays)
+    weighted = write_bundle(tmp_path / "weighted", contents).language_model
+    assert weighted is not None
+    assert weighted.transcript_weight > 0
+    assert weighted.weight > of_words.weight
+    arrays |= transcript_arrays([[2, 3], [4, 2, 3]], 20)
+    np.savez(folder / "language_model.npz", allow_pickle=False, **arrays)
+    with pytest.raises(BundleError, match="transcripts of 20 tokens in n-grams of 2"):
+        write_bundle(tmp_path / "other", contents)
     np.savez(folder / "language_model.npz", allow_pickle=False, tokens=np.zeros(3))
     with pytest.raises(BundleError, match="no language model for this bundle"):
         write_bundle(tmp_path / "other", contents)

@@ -113,40 +113,109 @@ def test_impossible_cutoffs_are_named(text: Path, tmp_path: Path, cutoffs: tuple
         write_language_model([text], Tokenizer(MODEL / PIECES), tmp_path / "lm.npz", cutoffs)
 
 
-def test_another_model_counts_as_much_as_the_texts(text: Path, tmp_path: Path) -> None:
-    arpa = tmp_path / "other.arpa"
-    unigrams = "-99 <s>\n-0.5 </s>\n-0.6 house\n-0.6 burned\n-0.8 X-ray\n-0.9 x-ray\n"
-    pairs = "-0.1 house burned\n-0.9 <s> house\n"
-    arpa.write_text(
-        f"\\data\\\nngram 1=6\nngram 2=2\n\\1-grams:\n{unigrams}\\2-grams:\n{pairs}\\end\\\n"
+UNIGRAMS = "-99 <s>\n-0.5 </s>\n-0.6 house\n-0.6 burned\n-0.8 X-ray\n-0.9 mr\n"
+PAIRS = "-0.1 house burned\n-0.9 <s> house\n"
+
+
+def arpa(path: Path, unigrams: str = UNIGRAMS, pairs: str = PAIRS) -> Path:
+    counts = f"ngram 1={len(unigrams.splitlines())}\nngram 2={len(pairs.splitlines())}\n"
+    path.write_text(
+        f"\\data\\\n{counts}\\1-grams:\n{unigrams}\\2-grams:\n{pairs}\\end\\\n", encoding="utf-8"
     )
-    tokenizer = Tokenizer(MODEL / PIECES)
-    begins = np.array([piece.startswith(WORD_START) for piece in tokenizer.pieces])
-    out = tmp_path / "lm.npz"
+    return path
+
+
+def read_model(out: Path) -> LanguageModel:
+    pieces = Tokenizer(MODEL / PIECES).pieces
+    with np.load(out, allow_pickle=False) as file:
+        return LanguageModel.from_arrays(
+            dict(file), np.array([piece.startswith(WORD_START) for piece in pieces])
+        )
+
+
+@pytest.mark.parametrize("upper", [False, True])
+def test_another_model_counts_as_much_as_the_texts(text: Path, tmp_path: Path, upper: bool) -> None:
+    tokenizer, out = Tokenizer(MODEL / PIECES), tmp_path / "lm.npz"
+    unigrams, pairs = UNIGRAMS.replace("X-ray", "x-ray"), PAIRS
+    if upper:
+        unigrams, pairs = (
+            content.replace("house", "HOUSE").replace("burned", "BURNED")
+            for content in (unigrams, pairs)
+        )
+    other = arpa(tmp_path / "other.arpa", unigrams, pairs)
     models = []
-    for mixed in (None, arpa):
+    for mixed in (None, other):
         write_language_model([text], tokenizer, out, (1, 1, 1), 0, mixed)
-        with np.load(out, allow_pickle=False) as file:
-            models.append(LanguageModel.from_arrays(dict(file), begins))
-            words = len(file["lengths"])
+        models.append(read_model(out))
     alone, both = models
     house = tokenizer.encode("the old house")
     said = tokenizer.encode("the old house burned")[len(house)]
-    assert expected(both, house)[said] > expected(alone, house)[said] + 1
-    assert expected(both, house)[said] > np.log(0.3)
-    assert words == 12 + 1, "a new word; none with a capital or a hyphen"
     stood = tokenizer.encode("the old house stood")[len(house)]
-    assert (
-        expected(alone, house)[stood]
-        > expected(both, house)[stood]
-        > expected(alone, house)[stood] - 1.5
+    assert expected(both, house)[said] > expected(alone, house)[said] + 1
+    # Half of what either expects: of ten houses eight burned.
+    assert expected(both, house)[said] == pytest.approx(np.log(0.8 / 2), abs=0.3)
+    assert expected(both, house)[stood] == pytest.approx(
+        expected(alone, house)[stood] - np.log(2), abs=0.3
     )
+    with np.load(out, allow_pickle=False) as file:
+        # burned, and mr, which is said mister; none with a hyphen.
+        assert len(file["lengths"]) == 12 + 2
+    # Sentences that end are no words: they begin with "house" in 0.126 of 1.
+    begin = expected(both, [])[house_begin(tokenizer)]
+    assert begin > np.log(0.05)
 
 
-def test_as_many_ngrams_are_kept_as_are_asked_for(text: Path, tmp_path: Path) -> None:
-    tokenizer = Tokenizer(MODEL / PIECES)
-    kept = write_language_model([text], tokenizer, tmp_path / "lm.npz", (1, 1, 1), 0, most=25)
-    assert 20 <= kept <= 25
+def house_begin(tokenizer: Tokenizer) -> int:
+    return tokenizer.encode("house")[0]
+
+
+def test_a_mixture_of_single_words(text: Path, tmp_path: Path) -> None:
+    other = arpa(tmp_path / "other.arpa", pairs="")
+    out = tmp_path / "lm.npz"
+    kept = write_language_model([text], Tokenizer(MODEL / PIECES), out, (1,), 0, other)
+    assert kept == 2 + 12 + 2
+    assert read_model(out).vocab_size == 256
+
+
+def test_a_model_that_does_not_fit_is_not_mixed_in(text: Path, tmp_path: Path) -> None:
+    tokenizer, out = Tokenizer(MODEL / PIECES), tmp_path / "lm.npz"
+    strange = arpa(tmp_path / "other.arpa", "-99 <s>\n-0.5 </s>\n-0.2 <NOISE>\n-2 house\n", "")
+    with pytest.raises(CorpusError, match="2 % of what it says are words as they are heard"):
+        write_language_model([text], tokenizer, out, (1, 1), 0, strange)
+    (tmp_path / "empty.txt").write_text("...")
+    other = arpa(tmp_path / "other.arpa")
+    with pytest.raises(CorpusError, match=r"empty\.txt: no words"):
+        write_language_model([tmp_path / "empty.txt"], tokenizer, out, (1, 1), 0, other)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("most", [2, 6, 20, 27, 1000])
+def test_no_more_ngrams_are_kept_than_are_asked_for(text: Path, tmp_path: Path, most: int) -> None:
+    tokenizer, out = Tokenizer(MODEL / PIECES), tmp_path / "lm.npz"
+    kept = write_language_model([text], tokenizer, out, (1, 1, 1), 0, most=most)
+    assert min(most / 2, 38) <= kept <= max(most, most / 2 + 2), (
+        "START and the unknown are no words"
+    )
+    read_model(out)
+
+
+def test_what_was_learned_from_transcripts_goes_along(text: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.jsonl"
+    rows = [("train", "The DOG barked!"), ("dev", "a cat slept")]
+    manifest.write_text("\n".join(json.dumps({"split": s, "text": t}) for s, t in rows))
+    tokenizer, out = Tokenizer(MODEL / PIECES), tmp_path / "lm.npz"
+    write_language_model([text], tokenizer, out, (1, 1), 0)
+    with np.load(out, allow_pickle=False) as file:
+        assert not [name for name in file if name.startswith("transcripts.")]
+    write_language_model([text, manifest], tokenizer, out, (1, 1), 0)
+    with np.load(out, allow_pickle=False) as file:
+        pairs = NgramModel.from_arrays(dict(file), "transcripts.")
+    every = np.arange(257, dtype=np.int32)
+    behind = START
+    for token in tokenizer.encode("the dog barked"):
+        probs = pairs.expected(pairs.advance((), behind)).between(every)
+        assert probs.argmax() == token
+        behind = token
 
 
 def test_what_is_no_text_is_named(tmp_path: Path) -> None:
@@ -165,9 +234,18 @@ def test_the_command_writes_it_beside_the_model(text: Path, tmp_path: Path) -> N
     for path in MODEL.iterdir():
         if path.name != LANGUAGE_MODEL:
             (tmp_path / path.name).symlink_to(path.resolve())
-    result = CliRunner().invoke(app, ["language-model", str(text), "--model", str(tmp_path)])
+    command = ["language-model", str(text), "--model", str(tmp_path), "--spoken-forms", "0"]
+    result = CliRunner().invoke(app, [*command, "--cutoffs", "1,1"])
     assert result.exit_code == 0, result.output
-    assert (tmp_path / LANGUAGE_MODEL).stat().st_size > 500
+    with np.load(tmp_path / LANGUAGE_MODEL, allow_pickle=False) as file:
+        alone = {name: len(array) for name, array in file.items()}
+    options = ["--mix", str(arpa(tmp_path / "other.arpa")), "--ngrams", "20"]
+    result = CliRunner().invoke(app, [*command, "--cutoffs", "1,1", *options])
+    assert result.exit_code == 0, result.output
+    with np.load(tmp_path / LANGUAGE_MODEL, allow_pickle=False) as file:
+        mixed = {name: len(array) for name, array in file.items()}
+    assert alone["lengths"] == 12 and alone["words.codes.2"] == 13
+    assert mixed["lengths"] == 10 and mixed["words.codes.2"] <= 8
 
 
 def test_a_model_that_goes_on_from_another_keeps_it(tmp_path: Path) -> None:

@@ -45,8 +45,9 @@ def log10(words: list[str], ngrams: Ngrams, said: str) -> float:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_an_arpa_file(tmp_path: Path, packed: bool) -> None:
-    path = tmp_path / ("lm.arpa.gz" if packed else "lm.arpa")
-    path.write_bytes(gzip.compress(ARPA.encode()) if packed else ARPA.encode())
+    path = tmp_path / "lm.arpa"
+    content = f"\ufeff{ARPA}".replace("\\1-grams:\n", "\\1-grams:\r\n\r\n").encode()
+    path.write_bytes(gzip.compress(content) if packed else content)
     words, ngrams = read_ngrams(path)
     assert words == ["<s>", "a", "b", "</s>"]
     assert log10(words, ngrams, "a") == pytest.approx(np.log10(1 / 4), abs=1e-4)
@@ -78,6 +79,8 @@ def test_orders_that_no_number_holds_are_left_out(tmp_path: Path) -> None:
         ("\ta b\t", "\ta c\t"),
         ("\ta b\t", "\tb\t"),
         ("-0.22185", "often"),
+        ("-0.22185", "nan"),
+        ("-0.22185", "0.3"),
         ("</s>", "<end>"),
         ("\\3-grams:", ""),
         ("\\end\\", ""),
@@ -124,6 +127,15 @@ def test_a_spoilt_sphinx_file_is_refused(tmp_path: Path) -> None:
         spoilt[begin:end] = draw.bytes(end - begin)
         path.write_bytes(spoilt)
         with pytest.raises(CorpusError, match="not readable as a language model"):
+            read_ngrams(path)
+
+
+def test_a_model_of_no_words_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lm.arpa"
+    for prob in ("-400", "-inf"):
+        unigrams = f"-99 <s>\n{prob} a\n{prob} </s>\n"
+        path.write_text(f"\\data\\\nngram 1=3\n\\1-grams:\n{unigrams}\\end\\\n")
+        with pytest.raises(CorpusError, match="no word of it has a probability"):
             read_ngrams(path)
 
 

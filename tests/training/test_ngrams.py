@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from asr.decoding.ngrams import START, NgramModel
 from asr.errors import CorpusError
-from training.ngrams import Ngrams, bits_of, count_ngrams, mix, pack, thin_out
+from training.ngrams import Ngrams, bits_of, count_ngrams, mix, pack, prune
 
 VOCAB = 24
 EVERY = np.arange(VOCAB)
@@ -35,7 +35,7 @@ def behind(ngrams: Ngrams, *history: int) -> NDArray[np.float64]:
     key = 0
     for symbol in history:
         key = key << ngrams.bits | symbol
-    return ngrams.prob(key << ngrams.bits | EVERY, len(history) + 1)
+    return ngrams.prob(key << ngrams.bits | ngrams.keys(1), len(history) + 1)
 
 
 HISTORIES = [(), (START,), (5,), (23,), (START, 5), (5, 9), (9, 3), (20, 21)]
@@ -48,16 +48,16 @@ HISTORIES = [(), (START,), (5,), (23,), (START, 5), (5, 9), (9, 3), (20, 21)]
         model(1, (1, 1, 1, 1)),
         mix(model(1), model(2), 0.3),
         mix(model(1), model(2, (1, 1)), 0.7),
-        thin_out(mix(model(1), model(2), 0.5), 100),
+        prune(mix(model(1), model(2), 0.5), 100),
         model(1).without(5),
         model(1).renumbered(np.array([START, *range(VOCAB - 1, 0, -1)]), VOCAB),
-        model(1).renumbered(np.array([START, *range(1, 12), *[-1] * 12]), VOCAB),
+        model(1).renumbered(np.array([START, *range(1, 12), *[12] * 12]), 13),
     ],
     ids=["counted", "of four", "mixed", "orders", "thinned", "without", "renumbered", "fewer"],
 )
 def test_behind_any_history_probabilities_sum_to_one(ngrams: Ngrams) -> None:
     for history in HISTORIES:
-        probs = behind(ngrams, *history)
+        probs = behind(ngrams, *(symbol % len(ngrams.unigrams) for symbol in history))
         assert probs.sum() == pytest.approx(1.0, abs=1e-9)
         assert probs[START] == 0
         assert probs.min() >= 0
@@ -103,22 +103,35 @@ def cost(ngrams: Ngrams, stream: NDArray[np.int64]) -> float:
 def test_of_fewer_ngrams_those_are_kept_that_matter() -> None:
     mixed = mix(model(1), model(2), 0.5)
     stream = read(1, drawn=7)
-    most = sum(len(level.keys) for level in mixed.levels)
-    costs = [cost(thin_out(mixed, count), stream) for count in (0, most // 8, most // 2, most)]
+    most = sum(len(order.keys) for order in mixed.longer)
+    costs = [cost(prune(mixed, count), stream) for count in (0, most // 8, most // 2, most)]
     assert costs == sorted(costs, reverse=True)
     assert costs[2] - costs[3] < 0.25 * (costs[0] - costs[3]), "half of them know most"
     draw = np.random.default_rng(0)
     pairs = np.sort(draw.choice(mixed.keys(2), most // 8, replace=False))
-    at_random = Ngrams(mixed.bits, mixed.unigrams).longer(pairs, mixed.prob(pairs, 2))
+    at_random = Ngrams(mixed.bits, mixed.unigrams).extended(pairs, mixed.prob(pairs, 2))
     assert costs[1] < cost(at_random, stream)
-    thin = thin_out(mixed, most // 8)
-    assert sum(len(level.keys) for level in thin.levels) <= most // 8
-    assert np.isin(thin.keys(3) >> thin.bits, thin.keys(2)).all(), "their histories are there"
+    thin = prune(mixed, most // 8)
+    assert sum(len(order.keys) for order in thin.longer) <= most // 8
+
+
+def test_what_tells_much_is_kept_with_its_history() -> None:
+    """Behind "2 3" there is always 4, though 3 behind 2 tells nothing, and 4 is rare behind 3."""
+    unigrams = np.array([0.0, 0.1, 0.3, 0.3, 0.3])
+    bits = bits_of(len(unigrams))
+    pair, other = 2 << bits | 3, 3 << bits | 1
+    ngrams = Ngrams(bits, unigrams).extended(np.array([pair, other]), np.array([0.3, 0.12]))
+    ngrams = ngrams.extended(np.array([pair << bits | 4]), np.array([0.9]))
+    pruned = prune(ngrams, 2)
+    assert pruned.keys(2).tolist() == [pair]
+    assert pruned.prob(np.array([pair << bits | 4]), 3) == pytest.approx(0.9)
+    assert prune(ngrams, 0).order == 3
+    assert not len(prune(ngrams, 0).keys(2))
 
 
 def test_a_file_expects_what_was_counted() -> None:
     """`pack` and `asr.decoding.ngrams` agree, but for rounding."""
-    ngrams = thin_out(mix(model(1), model(2), 0.5), 400)
+    ngrams = prune(mix(model(1), model(2), 0.5), 400)
     packed = NgramModel.from_arrays(pack(ngrams), "")
     bounds = np.arange(VOCAB + 1, dtype=np.int32)
     for history in HISTORIES:
@@ -139,6 +152,17 @@ def test_counts_of_kneser_and_ney() -> None:
     # Too few counts to estimate discounts: half a count each.
     assert behind(ngrams, 3)[2] == pytest.approx(0.5 + 0.5 * 2 / 4)
     assert behind(ngrams, START)[1] == pytest.approx(1.5 / 3 + 1 / 3 * 1 / 4)
+
+
+def test_discounts_and_cutoffs_of_longer_ngrams() -> None:
+    """n1 = 2, n2 = 1, n3 = 1, n4 = 1 of pairs, and three cutoffs: Y = 0.5."""
+    sentences = [[1, 2]] * 4 + [[2, 3]] * 3 + [[3, 1]] * 2 + [[1, 3], [3, 2]]
+    stream = np.array([symbol for said in sentences for symbol in (START, *said)])
+    whole, cut = (count_ngrams(stream, 4, (1, cutoff)) for cutoff in (1, 3))
+    assert len(whole.keys(2)) > len(cut.keys(2))
+    behind_one = behind(cut, 1)
+    assert behind_one[2] == pytest.approx(behind(whole, 1)[2], rel=0.2)
+    assert 0 < behind_one[3] < behind(whole, 1)[3], "left to shorter ones"
 
 
 def test_ngrams_that_no_number_holds_are_refused() -> None:

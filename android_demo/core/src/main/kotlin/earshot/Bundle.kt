@@ -11,7 +11,7 @@ import org.json.JSONObject
 
 /** A model bundle: the directory, or the one `.zip`, that carries a model to a device; see asr/bundle.py. */
 
-const val SCHEMA_VERSION = 4
+const val SCHEMA_VERSION = 5
 const val MANIFEST_NAME = "bundle.json"
 
 /**
