@@ -21,7 +21,7 @@ from tests.asr.fake_microphone import ManualBackend
 from tests.samples import SAMPLES, read_samples
 
 RATE = 16_000
-BUDGET = asr.Budget(rtf=0.1, memory_mb=150, latency_ms=600)
+BUDGET = asr.Budget(rtf=0.3, memory_mb=150, latency_ms=600)
 PAUSE_S, SHOWN = 1.5, 0.4  # between the samples; how much of the last one is heard
 WIDTH, HEIGHT = 84, 24
 

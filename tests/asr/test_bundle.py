@@ -83,10 +83,10 @@ def test_manifest_that_is_no_object(bundle_copy: Path) -> None:
     assert "expected a JSON object" in refusal(bundle_copy)
 
 
-@pytest.mark.parametrize("version", [0, 3, 5, "4", None])
+@pytest.mark.parametrize("version", [0, 4, 6, "5", None])
 def test_other_schema_version(bundle_copy: Path, version: object) -> None:
     edit_manifest(bundle_copy, lambda content: content.update(schema_version=version))
-    assert f"schema version {version!r}, but this version of asr reads 4" in refusal(bundle_copy)
+    assert f"schema version {version!r}, but this version of asr reads 5" in refusal(bundle_copy)
 
 
 @pytest.mark.parametrize(
