@@ -30,7 +30,7 @@ _SPHINX_BASE = 1.0001
 _QUANTA = 1 << 16
 """Different probabilities, and as many weights, that each order may have there."""
 
-Order: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float64]]
+Rows: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float64]]
 """The n-grams of one order: their symbols `(M, order)`, and the probability `(M,)` of the last."""
 
 
@@ -75,10 +75,10 @@ def read_ngrams(path: Path) -> tuple[list[str], Ngrams]:
     return words, ngrams
 
 
-def _read_arpa(path: Path, packed: bool) -> tuple[list[str], list[Order]]:
+def _read_arpa(path: Path, packed: bool) -> tuple[list[str], list[Rows]]:
     """Read the probabilities; the weights follow from them."""
     numbers: dict[str, int] = {}
-    orders: list[Order] = []
+    orders: list[Rows] = []
     with (
         gzip.open(path, "rt", encoding="utf-8-sig")
         if packed
@@ -120,7 +120,7 @@ def _arpa_counts(lines: Iterator[str]) -> list[int]:
     return counts
 
 
-def _read_sphinx(content: bytes) -> tuple[list[str], list[Order]]:
+def _read_sphinx(content: bytes) -> tuple[list[str], list[Rows]]:
     """Read the trie of `ngram_model_trie.c`, in which the last word of an n-gram comes first.
 
     Behind the head are the counts of each order; the probabilities and weights that there are; the
@@ -139,7 +139,7 @@ def _read_sphinx(content: bytes) -> tuple[list[str], list[Order]]:
     unigrams = np.frombuffer(content, unigram, counts[0] + 1, at)
     at += unigrams.nbytes
     symbols = np.arange(counts[0])[:, None]
-    orders: list[Order] = [(symbols, _SPHINX_BASE ** unigrams["prob"][:-1].astype(np.float64))]
+    orders: list[Rows] = [(symbols, _SPHINX_BASE ** unigrams["prob"][:-1].astype(np.float64))]
     places = unigrams["place"].astype(np.int64)
     for longer in range(2, order + 1):
         widths = [counts[0].bit_length(), 16]  # the word, the number of the probability

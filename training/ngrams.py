@@ -27,9 +27,7 @@ class Order:
     keys: NDArray[np.int64]  # (M,) rising; each one number, whose last `bits` are its last symbol
     probs: NDArray[np.float64]  # (M,) of the last symbol behind the others
     histories: NDArray[np.int64]  # (H,) rising; all that have one
-    backoffs: NDArray[
-        np.float64
-    ]  # (H,) by what the probabilities of shorter n-grams are multiplied
+    backoffs: NDArray[np.float64]  # (H,) factors of the probabilities of shorter n-grams
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from asr.arrays import read_arrays
 from asr.bundle import Bundle, LanguageModelFile
 from asr.decoding.hypothesis import UNK
-from asr.decoding.language_model import LEAST_PROBABILITY, LanguageModel, LmState
+from asr.decoding.language_model import LanguageModel, LmState, log_probs_of
 from asr.decoding.ngrams import NgramModel
 from asr.engines import Engine, Floats
 from asr.errors import BundleError
@@ -85,8 +85,7 @@ class Fusion:
         if self._transcripts is not None:
             pairs = self._transcripts.expected(self._transcripts.advance((), context[1]))
             probs = pairs.between(np.arange(len(scores) + 1, dtype=np.int32))
-            log_probs = np.log(np.maximum(probs, LEAST_PROBABILITY)).astype(np.float32)
-            scores += self._stated.transcript_weight * log_probs
+            scores += self._stated.transcript_weight * log_probs_of(probs)
         return scores
 
     def _internal_log_probs(self, context: tuple[int, int]) -> Floats:

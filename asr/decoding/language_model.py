@@ -23,7 +23,7 @@ LONGEST_SPELLING = 32
 _CACHED = 1024
 """States whose distribution is kept: 1 to 2 kB each with 256 tokens."""
 
-LEAST_PROBABILITY = 1e-12
+_LEAST_PROBABILITY = 1e-12
 
 _ONLY_UNKNOWN = np.array([UNKNOWN, UNKNOWN + 1], np.int32)
 
@@ -115,7 +115,7 @@ class LanguageModel:
                 probs += end * self._begin(self._with_word(state))
         else:
             probs = self._begin(state.history)
-        log_probs: Floats = np.log(np.maximum(probs, LEAST_PROBABILITY)).astype(np.float32)
+        log_probs = log_probs_of(probs)
         log_probs.flags.writeable = False  # it stays in the cache
         return log_probs
 
@@ -158,6 +158,12 @@ class LanguageModel:
 
     def _spelling_probs(self, spelling: History) -> NDArray[np.float64]:
         return self._spelling.expected(spelling).between(self._all_tokens)
+
+
+def log_probs_of(probs: NDArray[np.float64]) -> Floats:
+    """Return the logarithms of probabilities, of which none is impossible."""
+    log_probs: Floats = np.log(np.maximum(probs, _LEAST_PROBABILITY)).astype(np.float32)
+    return log_probs
 
 
 def _spelled(arrays: Mapping[str, NDArray[Any]], words: int, vocab_size: int) -> NDArray[Any]:
