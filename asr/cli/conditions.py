@@ -40,7 +40,7 @@ def conditions_command(
 
     Each precision is measured with each chunk length and offline, in chunks of 10.24 s, which hold
     most utterances whole; then the first of them, with the model's own chunk, through noise. The
-    table is Markdown.
+    table is Markdown. Below it: how many words that one hears in the noises alone, and in silence.
     """
     from rich.console import Console
     from rich.progress import track
@@ -49,16 +49,17 @@ def conditions_command(
     from asr.evaluation.conditions import HEAD, conditions, evaluate_under, figures_of, markdown_row
     from asr.evaluation.corpora import read_corpora
     from asr.evaluation.envelope import describe_evaluation, write_result
-    from asr.evaluation.noise import NoisyReader
+    from asr.evaluation.noise import held_out_noises
+    from asr.evaluation.speechless import hear_speechless
 
     if snr_db and noise is None:
         raise AsrError("--snr-db: of which noise? Give --noise FOLDER as well")
     if report is not None:
         check_destination("--report", report, manifests)
-    if noise is not None:
-        NoisyReader.of_folder(noise, 0)  # raises now, and not behind an hour of audio
+    noises = held_out_noises(noise) if noise is not None else ()  # or raise now, not in an hour
     manifest = read_corpora(manifests, split, limit)
-    recognizer = load(model, threads=1, search=search)
+    first = precision[0] if precision else None
+    recognizer = load(model, precision=first, threads=1, search=search)
     envelope = describe_evaluation(recognizer, manifests, split, limit, jobs, noise)
     rows = conditions(
         precision or [recognizer.precision],
@@ -75,9 +76,15 @@ def conditions_command(
         of_row = evaluate_under(row, model, manifest, noise, jobs, search)
         results.append((row, of_row))
         typer.echo(markdown_row(row, of_row))  # now: the rest may take an hour
+    speechless = hear_speechless(recognizer, noises) if noises else None
+    if speechless is not None:
+        typer.echo(f"\n{recognizer.precision}, {recognizer.chunk_ms} ms: {speechless}")
     # Once, though they are in each condition; a noise that can't be read is only in some.
-    for skipped in dict.fromkeys(each for _, of_row in results for each in of_row.skipped):
-        console.print(f"skipped {skipped.id}: {skipped.reason}", style="yellow", markup=False)
+    skipped = [each for _, of_row in results for each in of_row.skipped]
+    skipped += speechless.skipped if speechless else ()
+    for each in dict.fromkeys(skipped):
+        console.print(f"skipped {each.id}: {each.reason}", style="yellow", markup=False)
     if report is not None:
         figures = [figures_of(row, of_row) for row, of_row in results]
-        write_result(report, {**asdict(envelope), "rows": figures})
+        heard = None if speechless is None else speechless.figures()
+        write_result(report, {**asdict(envelope), "rows": figures, "speechless": heard})

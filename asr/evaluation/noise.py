@@ -35,6 +35,18 @@ def is_held_out(noise: Path) -> bool:
     return zlib.crc32(source.encode()) % _HELD_OUT_SHARE == 0
 
 
+def held_out_noises(folder: Path) -> tuple[Path, ...]:
+    """Return the noises in a folder, and those in it, that are held out; AsrError if none is."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    held_out = tuple(path for path in paths if is_held_out(path))
+    if not held_out:
+        raise AsrError(
+            f"--noise {folder}: of {len(paths)} recordings none is held out for tests (about "
+            "one in five is, by its name); give a folder of more noises"
+        )
+    return held_out
+
+
 @dataclass(frozen=True, slots=True)
 class NoisyReader:
     """Reads utterances with noise added: call it as `read_utterance`.
@@ -57,27 +69,20 @@ class NoisyReader:
     @staticmethod
     def of_folder(folder: Path, snr_db: float) -> "NoisyReader":
         """Take the noises of `folder` that are held out. Raises AsrError if there is none."""
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
-        held_out = tuple(path for path in paths if is_held_out(path))
-        if not held_out:
-            raise AsrError(
-                f"--noise {folder}: of {len(paths)} recordings none is held out for tests (about "
-                "one in five is, by its name); give a folder of more noises"
-            )
-        return NoisyReader(held_out, snr_db)
+        return NoisyReader(held_out_noises(folder), snr_db)
 
     def __call__(self, utterance: Utterance) -> Blocks:
         """Yield its samples at 16 kHz, in one block. Raises AudioError as `read_utterance` does."""
         speech = np.concatenate(list(resample_blocks(read_utterance(utterance))))
         generator = np.random.default_rng(zlib.crc32(utterance.id.encode()))
-        noise = _read_noise(self.noises[int(generator.integers(len(self.noises)))])
+        noise = read_noise(self.noises[int(generator.integers(len(self.noises)))])
         start = int(generator.integers(len(noise)))
         under = np.take(noise, np.arange(start, start + len(speech)), mode="wrap")
         yield mix(speech, under, self.snr_db), SAMPLE_RATE
 
 
-def _read_noise(path: Path) -> Samples:
-    """What can be read of it `(n,)`; AudioError if that is nothing."""
+def read_noise(path: Path) -> Samples:
+    """Return what can be read of it `(n,)`, at 16 kHz. Raises AudioError if that is nothing."""
     blocks: list[Samples] = []
     try:
         for block in resample_blocks(read_blocks(path)):

@@ -83,6 +83,13 @@ def results_part(before: str, card: Mapping[str, Any]) -> str:
         f" | {card['date']} | {card['commit']} |\n"
         for name, row in card["wer"].items()
     ]
+    alone = card["speechless"]
+    minutes = alone["audio_s"] / 60
+    rows.append(
+        f"| words heard where nobody speaks | {alone['words']} in {minutes:.1f} minutes"
+        f" | `make release-model` | {alone['noises']} noises left out of training, silence and hiss"
+        f" | {card['date']} | {card['commit']} |\n"
+    )
     return before + "".join(row for row in rows if row not in before)
 
 
@@ -112,7 +119,15 @@ def _wer_table(card: Mapping[str, Any]) -> str:
         others = [percent(row["fp32_wer"]), percent(row["greedy_wer"])]
         lines.append("| " + " | ".join([label, *figures, *others]) + " |")
     conditions = f"{card['wer_conditions']}; {card['date']}, commit {card['commit']}."
-    return "\n".join([*lines, "", conditions, ""])
+    return "\n".join([*lines, "", conditions, _speechless(card["speechless"]), ""])
+
+
+def _speechless(figures: Mapping[str, Any]) -> str:
+    words = "one word" if figures["words"] == 1 else f"{figures['words'] or 'no'} words"
+    return (
+        f"In {figures['audio_s'] / 60:.1f} minutes in which nobody speaks it hears {words}: "
+        f"{figures['noises']} noises that training left out, silence and hiss."
+    )
 
 
 def _interval(row: Mapping[str, Any]) -> str:

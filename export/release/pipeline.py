@@ -18,6 +18,8 @@ from asr.errors import ExportError
 from asr.evaluation.corpora import read_corpora
 from asr.evaluation.corpora.manifest import Manifest, read_manifest
 from asr.evaluation.evaluate import EvaluationReport
+from asr.evaluation.noise import is_held_out
+from asr.evaluation.speechless import Speechless, hear_speechless
 from asr.recognizer import Recognizer, load
 from export.bundle import write_bundle
 from export.golden_vectors.model import read_recordings, write_model_vectors
@@ -68,7 +70,9 @@ def release(options: ReleaseOptions, console: Console) -> None:
     report = functools.partial(console.print, soft_wrap=True, markup=False)
     root = options.root
     current = open_bundle(root / BUNDLE)
-    sets = _development_sets(load_recipe(options.recipe), options.data, options.limit)
+    recipe = load_recipe(options.recipe)
+    sets = _development_sets(recipe, options.data, options.limit)
+    noises = _held_out_noises(recipe, options.data)
     trained = _load_trained(options)
     old_curve = read_curve(root / CURVE)
     curve = extended(old_curve, options.run / "journal.jsonl", trained.heard_hours)
@@ -85,7 +89,9 @@ def release(options: ReleaseOptions, console: Console) -> None:
         reports = measure(measured.path, sets, console)
         _judge(current.card, reports, options, report)
         recognizer = load(measured.path)
-        card = _card(current.card, reports, recognizer, options, trained.heard_hours)
+        speechless = hear_speechless(recognizer, noises)
+        report(f"{speechless}")
+        card = _card(current.card, reports, speechless, recognizer, options, trained.heard_hours)
         card["export"] = contents.card["export"]
         bundle = write_bundle(
             staging / BUNDLE, replace(contents.with_precisions(["int8"]), card=card)
@@ -116,6 +122,12 @@ def _development_sets(recipe: Recipe, data: Path, limit: int | None) -> dict[str
             raise ExportError(f"{data}: no manifest {dev.manifests}, of the set {dev.name}")
         sets[dev.name] = read_corpora(paths, dev.split, limit)
     return sets
+
+
+def _held_out_noises(recipe: Recipe, data: Path) -> list[Path]:
+    if recipe.data.noise is None:
+        return []
+    return [noise for noise in sorted(data.glob(recipe.data.noise)) if is_held_out(noise)]
 
 
 def _load_trained(options: ReleaseOptions) -> TrainedModel:
@@ -159,6 +171,7 @@ def _judge(
 def _card(
     before: Mapping[str, Any],
     reports: Mapping[str, Reports],
+    speechless: Speechless,
     recognizer: Recognizer,
     options: ReleaseOptions,
     heard_hours: float,
@@ -177,6 +190,7 @@ def _card(
             | {"description": before["wer"].get(name, {}).get("description", "")}
             for name, report in reports["int8"].items()
         },
+        "speechless": speechless.figures(),
         "date": datetime.now(UTC).date().isoformat(),
         "commit": options.commit,
     }

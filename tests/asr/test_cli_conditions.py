@@ -44,7 +44,11 @@ def test_the_figures_are_those_of_asr_eval(noises: Path, tmp_path: Path) -> None
     options = ["--chunk-ms", "640", "--noise", str(noises), "--snr-db", "5", "--limit", "2"]
     done = CliRunner().invoke(app, ["conditions", SAMPLES, *options, "--report", str(report)])
     assert done.exit_code == 0, done.output
-    written = json.loads(report.read_text())["rows"]
+    content = json.loads(report.read_text())
+    written, speechless = content["rows"], content["speechless"]
+    assert speechless["noises"] == sum(is_held_out(noise) for noise in noises.glob("*.wav"))
+    minutes = speechless["audio_s"] / 60
+    assert f" in {minutes:.1f} minutes in which nobody speaks: " in done.output
     rows = {row["condition"]: row["wer"] for row in written}
     assert list(rows) == ["int8, 640 ms", "int8, offline (10.24 s)", "int8, 320 ms, noise at 5 dB"]
     for condition, alone in {

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from asr.errors import AsrError, BundleError, ExportError
 from asr.evaluation.accuracy.wer import WordErrors
 from asr.evaluation.corpora.manifest import Manifest, read_manifest
 from asr.evaluation.evaluate import EvaluationReport, evaluate
+from asr.evaluation.noise import is_held_out
+from asr.evaluation.speechless import SILENCE, Speechless
 from export.bundle import BundleContents, write_bundle
 from export.onnx import Graphs
 from export.release import documents, pipeline
@@ -72,6 +74,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             row = {"id": f"{name}{seed}", "audio": f"{seed}.flac", "duration": 1.0, "split": "dev"}
             rows.append(json.dumps({**row, "text": "the rain in spain"}) + "\n")
         (folder / name / "manifest.jsonl").write_text("".join(rows), encoding="utf-8")
+    (folder / "noise").mkdir()
+    for number in range(20):
+        soundfile.write(folder / f"noise/{number}.wav", babble(1, number), 16_000)
     return folder
 
 
@@ -112,7 +117,8 @@ def options(root: Path, tmp_path: Path, checkpoint: Path, data: Path) -> Release
     recipe = tmp_path / "recipe.yaml"
     dev = ", ".join(f"{{name: {name}, manifests: {name}/manifest.jsonl}}" for name in SETS)
     recipe.write_text(
-        f"name: tiny\ntrain: {{hours: 50}}\ndata: {{train: [{{manifests: none}}], dev: [{dev}]}}\n"
+        "name: tiny\ntrain: {hours: 50}\n"
+        f"data: {{train: [{{manifests: none}}], noise: noise/*, dev: [{dev}]}}\n"
     )
     return ReleaseOptions(run, data, recipe, commit="abc1234", root=root)
 
@@ -121,8 +127,12 @@ def options(root: Path, tmp_path: Path, checkpoint: Path, data: Path) -> Release
 def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, Any]], None]:
     """Make `release` find given figures: those of a random model are as they are."""
 
+    def hear_two_words(_: asr.Recognizer, noises: Iterable[Path]) -> Speechless:
+        return Speechless(300.0, {SILENCE: "", **{noise.name: "oh no" for noise in noises}}, ())
+
     def find(reports: Mapping[str, Any]) -> None:
         monkeypatch.setattr(pipeline, "measure", lambda *_: reports)
+        monkeypatch.setattr(pipeline, "hear_speechless", hear_two_words)
 
     find(figures((400, 600)))
     return find
@@ -149,6 +159,10 @@ def test_a_better_model_is_put_in_place_with_all_that_is_said_of_it(
     assert near["wer"] == near["fp32_wer"] == near["greedy_wer"] == 0.4
     assert (near["substitutions"], near["words"], near["utterances"]) == (400, WORDS, 1)
     assert near["description"] == "a quiet room"
+    alone = card["speechless"]
+    held_out = [noise.name for noise in (options.data / "noise").iterdir() if is_held_out(noise)]
+    assert held_out
+    assert alone["texts"] == dict.fromkeys(held_out, "oh no")
     weights = TrainedModel.load(root / WEIGHTS)
     assert weights.heard_hours == 75
     assert {path.stat().st_mode & 0o044 for path in (root / WEIGHTS).iterdir()} == {0o044}
@@ -165,7 +179,11 @@ def test_a_better_model_is_put_in_place_with_all_that_is_said_of_it(
     text = asr.load(root / BUNDLE).transcribe(root / "data/samples/a.flac").text
     assert f"data/samples/a.flac: {text}\n" in readme
     assert "| 65 | 40.0 % | 60.0 % |" in (root / "data/MODEL_CARD.md").read_text()
-    assert "old results\n| WER, near | 40.0 %" in (root / "data/RESULTS.md").read_text()
+    results = (root / "data/RESULTS.md").read_text()
+    assert "old results\n| WER, near | 40.0 %" in results
+    words = 2 * len(held_out)
+    assert f"| words heard where nobody speaks | {words} in 5.0 minutes |" in results
+    assert f"nobody speaks it hears {words} words: {len(held_out)} noises" in readme
     assert not any("old summary" in text for text in documents.read_documents(root).values())
     assert not list(root.glob(".release-*"))
 
