@@ -3,12 +3,12 @@
 import gzip
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from rich.progress import track
 
 from asr.decoding.ngrams import MAX_ORDER
@@ -27,7 +27,8 @@ _LEAST_OF_WORDS = 1e-6
 _SPHINX_BASE = 1.0001
 """Of the logarithms in its files."""
 
-_QUANTA = 1 << 16
+_QUANTA_BITS = 16
+_QUANTA = 1 << _QUANTA_BITS
 """Different probabilities, and as many weights, that each order may have there."""
 
 Rows: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float64]]
@@ -120,53 +121,93 @@ def _arpa_counts(lines: Iterator[str]) -> list[int]:
     return counts
 
 
+class _Reader:
+    """Takes the parts of a binary file, one after the other. Each raises where the file ends."""
+
+    def __init__(self, content: bytes, at: int) -> None:
+        self._content, self._at = content, at
+
+    def numbers(self, form: str) -> tuple[int, ...]:
+        """Take whole numbers of a form of `struct`."""
+        found = struct.unpack_from(form, self._content, self._at)
+        self._at += struct.calcsize(form)
+        return found
+
+    def array(self, dtype: DTypeLike, count: int) -> NDArray[Any]:
+        """Take `count` values of a type."""
+        found = np.frombuffer(self._content, dtype, count, self._at)
+        self._at += found.nbytes
+        return found
+
+    def text(self, size: int) -> str:
+        """Take so many bytes of text, or what is left of them."""
+        found = self._content[self._at : self._at + size].decode()
+        self._at += size
+        return found
+
+
 def _read_sphinx(content: bytes) -> tuple[list[str], list[Rows]]:
     """Read the trie of `ngram_model_trie.c`, in which the last word of an n-gram comes first.
 
     Behind the head are the counts of each order; the probabilities and weights that there are; the
-    unigrams, each with the place of the bigrams that end with it; the longer n-grams, each the word
-    before and the numbers of its probability, weight and place, packed bit by bit; and the words.
+    unigrams, each with the place of the bigrams that end with it; the longer n-grams; and the
+    words.
     """
-    at = len(_SPHINX)
-    (order,) = struct.unpack_from("B", content, at)
+    reader = _Reader(content, len(_SPHINX))
+    (order,) = reader.numbers("B")
     if not 2 <= order <= MAX_ORDER:
         raise ValueError(f"{order} orders; expected 2 to {MAX_ORDER}")
-    counts = struct.unpack_from(f"<{order}I", content, at + 1)
-    at += 1 + 4 * order + 4
-    quanta = np.frombuffer(content, "<f4", (2 * order - 3) * _QUANTA, at).reshape(-1, _QUANTA)
-    at += quanta.nbytes
-    unigram = np.dtype([("prob", "<f4"), ("weight", "<f4"), ("place", "<u4")])
-    unigrams = np.frombuffer(content, unigram, counts[0] + 1, at)
-    at += unigrams.nbytes
+    counts = reader.numbers(f"<{order}I")
+    reader.numbers("<I")  # the kind of its quanta
+    quanta = reader.array("<f4", (2 * order - 3) * _QUANTA).reshape(-1, _QUANTA)
+    unigrams = reader.array([("prob", "<f4"), ("weight", "<f4"), ("place", "<u4")], counts[0] + 1)
     symbols = np.arange(counts[0])[:, None]
     orders: list[Rows] = [(symbols, _SPHINX_BASE ** unigrams["prob"][:-1].astype(np.float64))]
     places = unigrams["place"].astype(np.int64)
     for longer in range(2, order + 1):
-        widths = [counts[0].bit_length(), 16]  # the word, the number of the probability
-        if longer < order:
-            widths[1:] = [16, 16, counts[longer].bit_length()]  # of the weight before it; the place
-        rows = counts[longer - 1] + (longer < order)
-        size = ((counts[longer - 1] + 1) * sum(widths) + 7) // 8 + 8
-        packed = np.frombuffer(content, np.uint8, size, at)
-        at += size
-        fields = _unpack(packed, rows, widths)
-        known = int(places.max(initial=0))  # a few that are announced may be missing
-        children = np.diff(places[: len(symbols) + 1])
-        words, numbers = fields[0][:known], fields[2 if longer < order else 1][:known]
-        if children.min(initial=0) < 0 or children.sum() != known or known > counts[longer - 1]:
-            raise ValueError(f"the places of its {longer}-grams do not rise")
-        if words.max(initial=0) >= counts[0]:
-            raise ValueError(f"a word of its {longer}-grams is none")
-        symbols = np.hstack([words[:, None], np.repeat(symbols, children, axis=0)])
+        symbols, numbers, places = _read_sphinx_order(reader, counts, longer, symbols, places)
         probs = quanta[2 * (longer - 2)][numbers].astype(np.float64)
         orders.append((symbols, _SPHINX_BASE**probs))
-        if longer < order:
-            places = fields[3][: known + 1]
-    (size,) = struct.unpack_from("<I", content, at)
-    words_read = content[at + 4 : at + 4 + size].decode().split("\0")[: counts[0]]
-    if len(words_read) != counts[0]:
-        raise ValueError(f"{len(words_read)} words; {counts[0]} were announced")
-    return words_read, orders
+    words = reader.text(*reader.numbers("<I")).split("\0")[: counts[0]]
+    if len(words) != counts[0]:
+        raise ValueError(f"{len(words)} words; {counts[0]} were announced")
+    return words, orders
+
+
+def _read_sphinx_order(
+    reader: _Reader,
+    counts: Sequence[int],
+    order: int,
+    ends: NDArray[np.int64],
+    places: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Read the n-grams of one order, packed bit by bit.
+
+    Each is the word before an n-gram of the order below and the number of its probability; but for
+    the longest, with the number of its weight before that, and behind it the place of the n-grams
+    that end with it.
+
+    ends: `(M, order - 1)`, the symbols of the order below; places: of it, `(M + 1,)` or more.
+    Returns the symbols `(N, order)`, the numbers of their probabilities `(N,)` and their places.
+    """
+    is_longest = order == len(counts)
+    announced = counts[order - 1]
+    widths = [counts[0].bit_length(), _QUANTA_BITS]
+    if not is_longest:
+        widths = [*widths, _QUANTA_BITS, counts[order].bit_length()]
+    packed = reader.array(np.uint8, ((announced + 1) * sum(widths) + 7) // 8 + 8)
+    fields = _unpack(packed, announced + (not is_longest), widths)
+    known = int(places.max(initial=0))  # a few that are announced may be missing
+    children = np.diff(places[: len(ends) + 1])
+    if children.min(initial=0) < 0 or children.sum() != known or known > announced:
+        raise ValueError(f"the places of its {order}-grams do not rise")
+    words = fields[0][:known]
+    if words.max(initial=0) >= counts[0]:
+        raise ValueError(f"a word of its {order}-grams is none")
+    symbols = np.hstack([words[:, None], np.repeat(ends, children, axis=0)])
+    if is_longest:
+        return symbols, fields[1][:known], np.empty(0, np.int64)
+    return symbols, fields[2][:known], fields[3][: known + 1]
 
 
 def _unpack(packed: NDArray[np.uint8], rows: int, widths: list[int]) -> list[NDArray[np.int64]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
@@ -261,3 +262,13 @@ def test_a_model_that_goes_on_from_another_keeps_it(tmp_path: Path) -> None:
     keep_language_model(before, other)
     assert (same / LANGUAGE_MODEL).read_text() == "n-grams"
     assert not (other / LANGUAGE_MODEL).exists(), "its tokens are others"
+
+
+def test_the_command_keeps_as_many_ngrams_as_the_library() -> None:
+    """Two places, so that the help needs no import of all that counts them."""
+    (most,) = (
+        option
+        for option in typer.main.get_command(app).commands["language-model"].params
+        if option.name == "most"
+    )
+    assert most.default == language_model.MOST_NGRAMS
