@@ -42,8 +42,9 @@ leads, later versions into the directory only; none compares what is there with 
 ONNXRUNTIME = ("ort", "onnx")
 """The engines that are onnxruntime, by the format that they load, the fastest first."""
 
-SEARCHES = ("beam", "greedy")
-"""Beam search asks the bundle's language model, if it has one; greedy search is the cheapest."""
+SEARCHES = ("beam", "two-pass", "greedy")
+"""Beam search asks the bundle's language model, if it has one; two-pass search does so again in
+each segment that is over, heard as a whole; greedy search is the cheapest."""
 
 _MODELS = Path(__file__).parent / "models"
 
@@ -202,7 +203,7 @@ class Bundle:
         if name is None:
             return "beam" if self.language_model else "greedy"
         if name not in SEARCHES:
-            raise BundleError(f"the search {name!r}; expected {' or '.join(SEARCHES)}")
+            raise BundleError(f"the search {name!r}; expected beam, two-pass or greedy")
         return name
 
     def megabytes(self, graphs: GraphFiles) -> float:

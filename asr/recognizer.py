@@ -22,11 +22,12 @@ from asr.decoding.gate import SilenceGate
 from asr.decoding.greedy import GreedySearch
 from asr.decoding.hypothesis import Search
 from asr.engines import Engine, longest_chunk_ms, open_engine
-from asr.errors import AsrError
+from asr.errors import AsrError, BudgetError
 from asr.governor import Governor
 from asr.memory import resident_mb, trim_heap
 from asr.profile import profile_key
 from asr.results import Result
+from asr.second_pass import SecondPass
 from asr.self_test import LoadCost, verify_once
 from asr.stream import Stream
 from asr.supervisor import Supervisor
@@ -56,7 +57,7 @@ class Recognizer:
         self.graphs = graphs
         self._engine = engine
         self._pieces = bundle.read_tokens()
-        self._fusion = Fusion.of_bundle(bundle, engine) if self.search == "beam" else None
+        self._fusion = None if self.search == "greedy" else Fusion.of_bundle(bundle, engine)
         self._streaming = bundle.streaming
         longest_ms = longest_chunk_ms(bundle, graphs.engine)
         if chunk_ms is not None:
@@ -103,7 +104,8 @@ class Recognizer:
 
         `endpoints` are rules that cut it into segments, each told by an `Endpoint` event; without
         them it is one segment. With `gate`, long silence is kept from the encoder: see
-        `asr.decoding.gate.SilenceGate`.
+        `asr.decoding.gate.SilenceGate`. Two-pass search hears each segment again when it is over,
+        so it has the default rules where none are given: see `asr.second_pass.SecondPass`.
 
         With a budget, it starts at the operating point nearest to `chunk_ms` that fits on this
         machine, and moves between that point and cheaper ones as it must, with a latency to hold
@@ -115,6 +117,11 @@ class Recognizer:
         """
         if budget is None:
             return self._open(endpoints=endpoints, gate=gate)
+        if self.search == "two-pass":
+            raise BudgetError(
+                "two-pass search hears a whole segment at once when it ends, which no budget can "
+                "hold yet; take another search, such as beam, or no budget"
+            )
         admitted = self._admit(budget)
         governor = Governor(budget, admitted.rtf, admitted.start, admitted.preferred)
         supervisor = Supervisor(governor, self._engine.release_memory)
@@ -166,6 +173,9 @@ class Recognizer:
         streaming = self._streaming
         if chunk_frames is not None:
             streaming = replace(streaming, chunk_frames=chunk_frames)
+        second_pass = None
+        if self.search == "two-pass":
+            second_pass, endpoints = self._open_second_pass(), endpoints or EndpointRules()
         return Stream(
             self._engine,
             self._open_search(self._engine),
@@ -175,6 +185,16 @@ class Recognizer:
             supervisor=supervisor,
             endpoints=endpoints,
             gate=SilenceGate(streaming) if gate else None,
+            second_pass=second_pass,
+        )
+
+    def _open_second_pass(self) -> SecondPass:
+        longest_ms = longest_chunk_ms(self.bundle, self.graphs.engine)
+        return SecondPass(
+            self._engine,
+            lambda: self._open_search(self._engine),
+            self._streaming,
+            longest_ms // _frame_ms(self.bundle),
         )
 
     def _open_search(self, engine: Engine) -> Search:
@@ -209,8 +229,9 @@ def load(
             320 and 640 are trained for: a larger chunk is more accurate and cheaper, and answers
             later. None: what the bundle states.
         threads: of the inference engine. None: one; small models gain nothing from a second.
-        search: "beam", with the bundle's language model, or "greedy", which makes more errors in
-            less time. None: beam search where there is a language model.
+        search: "beam", with the bundle's language model; "two-pass", which hears each segment again
+            when it is over, with fewer errors; or "greedy", which makes more errors in less time.
+            None: beam search where there is a language model.
 
     Raises:
         BundleError: no bundle there, or it is damaged, or it fails the self-test.

@@ -15,6 +15,7 @@ from asr.evaluation.meters import RtfMeter
 from asr.features import SAMPLE_RATE, FeatureConfig, FilterBank
 from asr.governor import Measurement
 from asr.results import Endpoint, Event, Final, Moved, Overrun, Partial, Token
+from asr.second_pass import SecondPass
 from asr.segments import Segmenter
 from asr.supervisor import BudgetReport, Supervisor, ungoverned
 from asr.transcript import Transcript
@@ -60,13 +61,15 @@ class Stream:
         supervisor: Supervisor | None = None,
         endpoints: EndpointRules | None = None,
         gate: SilenceGate | None = None,
+        second_pass: SecondPass | None = None,
     ) -> None:
         """Take an engine, a fresh search for this stream alone, and the parts of an open bundle.
 
         `pieces` is the token table. `streaming.chunk_frames` is the first chunk size. `meter`
         measures this stream; without one, it makes its own. `supervisor` holds it to a budget, and
-        from then on sets `chunk_frames`. `endpoints` cuts it into segments, and `gate` keeps long
-        silence from the encoder; both are of this stream alone.
+        from then on sets `chunk_frames`. `endpoints` cuts it into segments, `gate` keeps long
+        silence from the encoder, and `second_pass`, which needs endpoints, hears each segment again
+        when it is over; all three are of this stream alone.
         """
         self.meter = meter or RtfMeter()
         self._engine = engine
@@ -78,7 +81,8 @@ class Stream:
         self._encoder_state = engine.initial_state()
         self._frame_s = streaming.subsampling_factor * features.frame_shift_ms / 1000
         transcript = Transcript(pieces, self._frame_s)
-        self._segmenter = Segmenter(search, transcript, self._frame_s, endpoints)
+        self._segmenter = Segmenter(search, transcript, self._frame_s, endpoints, second_pass)
+        self._second_pass = second_pass
         self._gate = gate
         self._skipped_frames = 0
         self._samples = 0
@@ -186,7 +190,8 @@ class Stream:
         except BudgetExceeded as exceeded:
             exceeded.put_before(events)
             raise
-        events += self._segmenter.finish(self.audio_s)
+        with self.meter.computing():
+            events += self._segmenter.finish(self.audio_s)
         self._finished = True
         self._supervisor.note_rest(*self._measure())
         partials = (event for event in events if isinstance(event, Partial))
@@ -241,9 +246,13 @@ class Stream:
 
     def advance(self, encoder_out: Floats, state: EncoderState) -> list[Event]:
         """Take the encoder output `(C, joiner_dim)` of the next window and the state behind it, and
-        search on; return what became known by it. Raises BudgetExceeded as `accept` does."""
+        search on; return what became known by it. A second pass, at the end of a segment, encodes
+        here too. Raises BudgetExceeded as `accept` does."""
         with self.meter.computing():
             self._encoder_state = state
+            if self._second_pass:
+                window = self._streaming.feature_frames(len(encoder_out))
+                self._second_pass.keep(self._frames[:window])
             self._pass_on(len(encoder_out))
             events = self._segmenter.accept(encoder_out, self.audio_s)
             self._skip_silence()

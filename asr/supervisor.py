@@ -141,9 +141,9 @@ class Supervisor:
         return [overrun]
 
     def note_rest(self, rest: Measurement, cpu_s: float) -> None:
-        """Note what followed the last chunk: silence that was skipped. It is no chunk to judge."""
-        if rest.audio_s:
-            self._count(rest, cpu_s)
+        """Note what followed the last chunk: silence that was skipped, and the end of the last
+        segment. It is no chunk to judge."""
+        self._count(rest, cpu_s)
 
     def note_lost(self, lost_s: float) -> None:
         """Note audio that was taken and will not be recognised."""

@@ -50,8 +50,9 @@ Search = Annotated[
     typer.Option(
         "--search",
         metavar="NAME",
-        help="beam, with the model's language model, or greedy: cheaper, with more errors; "
-        "default: beam where there is a language model.",
+        help="beam, with the model's language model; two-pass: the same, and each segment again "
+        "when it is over, with fewer errors; or greedy: cheaper, with more errors; default: beam "
+        "where there is a language model.",
     ),
 ]
 Split = Annotated[

@@ -120,7 +120,7 @@ def transcribe_command(
     outcomes: list[_Outcome] = []
     for source in files:
         name = f"{source}: " if len(files) > 1 else ""
-        segments = _Segments(name, shown=not as_json)
+        segments = _Segments(name, shown=endpoints and not as_json)
         try:
             stream = recognizer.stream(
                 budget, endpoints=EndpointRules() if endpoints else None, gate=skip_silence

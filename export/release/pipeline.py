@@ -17,7 +17,6 @@ from asr.bundle import Bundle, open_bundle
 from asr.errors import ExportError
 from asr.evaluation.corpora import read_corpora
 from asr.evaluation.corpora.manifest import Manifest, read_manifest
-from asr.evaluation.evaluate import EvaluationReport
 from asr.evaluation.noise import is_held_out
 from asr.evaluation.speechless import Speechless, hear_speechless
 from asr.recognizer import Recognizer, load
@@ -186,9 +185,9 @@ def _card(
             "development sets"
         ),
         "wer": {
-            name: _card_row(report, reports["fp32"][name], reports["greedy"][name])
+            name: _card_row(name, reports)
             | {"description": before["wer"].get(name, {}).get("description", "")}
-            for name, report in reports["int8"].items()
+            for name in reports["int8"]
         },
         "speechless": speechless.figures(),
         "date": datetime.now(UTC).date().isoformat(),
@@ -196,9 +195,8 @@ def _card(
     }
 
 
-def _card_row(
-    report: EvaluationReport, exact: EvaluationReport, greedy: EvaluationReport
-) -> dict[str, Any]:
+def _card_row(name: str, reports: Mapping[str, Reports]) -> dict[str, Any]:
+    report = reports["int8"][name]
     errors = report.errors
     return {
         "wer": round(errors.rate, 4),
@@ -208,8 +206,9 @@ def _card_row(
         "substitutions": errors.substitutions,
         "words": errors.words,
         "utterances": len(report.scores),
-        "fp32_wer": round(exact.errors.rate, 4),
-        "greedy_wer": round(greedy.errors.rate, 4),
+        "fp32_wer": round(reports["fp32"][name].errors.rate, 4),
+        "two_pass_wer": round(reports["two-pass"][name].errors.rate, 4),
+        "greedy_wer": round(reports["greedy"][name].errors.rate, 4),
     }
 
 

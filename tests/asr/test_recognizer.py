@@ -207,7 +207,7 @@ def test_a_language_model_is_asked_unless_search_is_greedy(
     ]
     assert texts[0] == texts[2], "greedy search asks nobody"
     assert texts[3] not in texts[:3], "what it has read is something else"
-    with pytest.raises(asr.AsrError, match="the search 'bean'; expected beam or greedy"):
+    with pytest.raises(asr.AsrError, match="the search 'bean'; expected beam, two-pass or greedy"):
         asr.load(reading_bundle, search="bean")
 
 
