@@ -169,6 +169,7 @@ def test_endpoints_give_a_line_a_segment_and_silence_is_skipped(two_sentences: P
 def test_two_passes_give_one_line_unless_segments_are_asked_for(two_sentences: Path) -> None:
     whole = invoke(two_sentences, "--search", "two-pass")
     assert whole.exit_code == 0
+    assert len(whole.stdout.splitlines()) == 1
     cut = invoke(two_sentences, "--search", "two-pass", "--endpoints")
     texts = [line.partition("] ")[2] for line in cut.stdout.splitlines()]
     assert len(texts) >= 2

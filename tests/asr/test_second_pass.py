@@ -286,6 +286,18 @@ def test_a_recogniser_hears_as_well_as_offline() -> None:
         assert two_pass.transcribe(sample.audio).text == offline.transcribe(sample.audio).text
 
 
+def test_a_slow_reader_is_not_cut_unless_rules_say_so() -> None:
+    recognizer = asr.load(search="two-pass")
+    audio = read_manifest(SAMPLES).utterances[0].audio
+    speech = np.concatenate([block for block, _ in asr.read_blocks(audio)])
+    samples = np.concatenate([speech, silence(1.5), speech, silence(3.0), speech])
+    for rules, expected in ((None, 2), (EndpointRules(), 3)):
+        stream = recognizer.stream(endpoints=rules)
+        events = stream.accept(samples)
+        spoken = [each for each in segments(events, stream.finish()) if each.words]
+        assert len(spoken) == expected
+
+
 def test_a_budget_is_refused(tiny_bundle: Path) -> None:
     recognizer = asr.load(tiny_bundle, search="two-pass")
     with pytest.raises(asr.BudgetError, match="two-pass"):
