@@ -59,6 +59,20 @@ def open_stream(
     return stream, again, second_pass
 
 
+def open_one_pass(rules: EndpointRules | None, *, chunk_frames: int) -> tuple[Stream, BurstEngine]:
+    """Return a stream that hears everything once, and its engine."""
+    engine = BurstEngine()
+    stream = Stream(
+        engine,
+        GreedySearch(engine),
+        pieces=LETTERS,
+        features=FeatureConfig(),
+        streaming=StreamingConfig(chunk_frames=chunk_frames),
+        endpoints=rules,
+    )
+    return stream, engine
+
+
 def segments(events: list[Event], final: Final) -> list[Endpoint]:
     return [each for each in (*events, *final.endpoints) if isinstance(each, Endpoint)]
 
@@ -108,14 +122,7 @@ def test_what_is_heard_again_is_the_segment(
     for block in np.split(samples, sorted(min(cut, len(samples)) for cut in cuts)):
         stream.accept(block)
     result = stream.finish().result
-    plain = BurstEngine()
-    whole = Stream(
-        plain,
-        GreedySearch(plain),
-        pieces=LETTERS,
-        features=FeatureConfig(),
-        streaming=StreamingConfig(chunk_frames=256),
-    )
+    whole, plain = open_one_pass(None, chunk_frames=256)
     whole.accept(samples)
     expected = whole.finish().result
     assert [word.start_s for word in result.words] == [word.start_s for word in expected.words]
@@ -148,15 +155,7 @@ def test_a_segment_that_is_cut_in_speech_is_the_same_as_in_one_pass(chunk_frames
     stream, again, _ = open_stream(rules, chunk_frames=chunk_frames)
     events = stream.accept(words(30))
     found = segments(events, stream.finish())
-    engine = BurstEngine()
-    plain = Stream(
-        engine,
-        GreedySearch(engine),
-        pieces=LETTERS,
-        features=FeatureConfig(),
-        streaming=StreamingConfig(chunk_frames=chunk_frames),
-        endpoints=rules,
-    )
+    plain, _ = open_one_pass(rules, chunk_frames=chunk_frames)
     events = plain.accept(words(30))
     assert found == segments(events, plain.finish())
     assert [each.rule for each in found] == ["length"] * 3 + ["end"]
