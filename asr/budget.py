@@ -18,9 +18,10 @@ four of the largest are coalesced in one encoder call. Each answers later than t
 costs less per second of audio, for a call's fixed cost is shared: with the 4.9 M model on one core
 0.015, 0.006, 0.004, 0.0029, 0.0025. Longer calls save nothing more, and cost memory.
 
-Search is no rung as yet: a stream that begins with beam search ends with it. Greedy search would
-save more than half of the time at 320 ms; it is the caller's to choose, for the words of both
-differ.
+Search is no rung: a stream that begins with beam search ends with it. Greedy search would save more
+than half of the time at 320 ms; it is the caller's to choose, for the words of both differ. With two
+passes the rungs are those of the previews, and the longest has none left: it costs half, and its
+words are the same.
 
 Threads are no rung: a second one saved a small model nothing at any of these sizes, and a session
 for each thread count would hold the weights twice. Nor is memory a reason to move: all rungs are
@@ -61,3 +62,9 @@ class OperatingPoint:
     def wait_ms(self) -> int:
         """Audio from the first sample of a chunk to the last one that it needs."""
         return self.chunk_ms + LOOK_AHEAD_MS
+
+
+def dearest_chunk(point: OperatingPoint, settling: OperatingPoint | None) -> OperatingPoint:
+    """Return the point of the longest encoder call at `point`; `settling` is that of the second
+    pass, if there is one."""
+    return max(point, settling) if settling else point

@@ -42,9 +42,9 @@ leads, later versions into the directory only; none compares what is there with 
 ONNXRUNTIME = ("ort", "onnx")
 """The engines that are onnxruntime, by the format that they load, the fastest first."""
 
-SEARCHES = ("beam", "two-pass", "greedy")
-"""Beam search asks the bundle's language model, if it has one; two-pass search does so again in
-each segment that is over, heard as a whole; greedy search is the cheapest."""
+SEARCHES = ("two-pass", "beam", "greedy")
+"""Beam search asks the bundle's language model, if it has one. In two passes it searches each chunk
+at once, as a preview, and again as a part of a longer one; greedy search is the cheapest."""
 
 _MODELS = Path(__file__).parent / "models"
 
@@ -201,9 +201,9 @@ class Bundle:
         Raises BundleError for another name.
         """
         if name is None:
-            return "beam" if self.language_model else "greedy"
+            return "two-pass" if self.language_model else "greedy"
         if name not in SEARCHES:
-            raise BundleError(f"the search {name!r}; expected beam, two-pass or greedy")
+            raise BundleError(f"the search {name!r}; expected two-pass, beam or greedy")
         return name
 
     def megabytes(self, graphs: GraphFiles) -> float:

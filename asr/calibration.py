@@ -20,7 +20,7 @@ from threading import Lock
 
 import numpy as np
 
-from asr.budget import Budget, OperatingPoint
+from asr.budget import Budget, OperatingPoint, dearest_chunk
 from asr.decoding.hypothesis import BLANK, UNK, Search
 from asr.engines import Engine, Floats
 from asr.errors import BudgetError
@@ -70,12 +70,14 @@ class Admission:
         open_search: Callable[[Engine], Search],
         open_stream: Callable[[OperatingPoint], Stream],
         points: Sequence[OperatingPoint],
+        settling: OperatingPoint | None = None,
     ) -> None:
         """`key` says what the profile is kept for; the rest is as for `calibrate`."""
         self._key = key
         self._engine = engine
-        self._calibrate = lambda: calibrate(engine, open_search, open_stream, points)
+        self._calibrate = lambda: calibrate(engine, open_search, open_stream, points, settling)
         self._points = points
+        self._settling = settling
         self._profile: Profile | None = None
         self._measured = False  # by this process
         self._lock = Lock()  # two that measure at once would measure each other
@@ -83,14 +85,12 @@ class Admission:
     def admit(self, budget: Budget, wish: OperatingPoint) -> Admitted:
         """Return what the function `admit` does, with what is known of this machine."""
         with self._lock:
-            profile = self._known()
             try:
-                return admit(budget, profile, wish, self._held_mb(budget, profile))
+                return self._admit(budget, wish, self._known())
             except BudgetError:
                 if self._measured:
                     raise
-                profile = self._measure()
-                return admit(budget, profile, wish, self._held_mb(budget, profile))
+                return self._admit(budget, wish, self._measure())
 
     def profile(self) -> Profile:
         """Return what is known of this machine; measure it if nothing is."""
@@ -101,6 +101,9 @@ class Admission:
         """Measure the points anew, and keep that instead of what was kept."""
         with self._lock:
             return self._measure()
+
+    def _admit(self, budget: Budget, wish: OperatingPoint, profile: Profile) -> Admitted:
+        return admit(budget, profile, wish, self._held_mb(budget, profile), self._settling)
 
     def _known(self) -> Profile:
         self._profile = self._profile or read_profile(self._key(), self._points) or self._measure()
@@ -126,9 +129,11 @@ def calibrate(
     open_search: Callable[[Engine], Search],
     open_stream: Callable[[OperatingPoint], Stream],
     points: Sequence[OperatingPoint],
+    settling: OperatingPoint | None = None,
 ) -> Profile:
     """Measure the points, best first. `open_stream` opens a stream without a budget, `open_search`
-    one of its searches.
+    one of its searches. `settling`, one of the points, is that of its second pass: to every quicker
+    one belong chunks of it, so none of them needs less memory.
 
     What else runs can only add to a cost, and a larger chunk never costs more: a point that was
     measured to cost more than one above it is taken to cost the same.
@@ -138,23 +143,33 @@ def calibrate(
     label_frame_s = _label_frame_s(engine, open_search)
     rtf, growth_mb = [], []
     for point in points:
-        stream_rtf = min(_stream_rtf(open_stream(point), point) for _ in range(_REPEATS))
-        rtf.append(stream_rtf + LABEL_FRAMES_PER_S * label_frame_s)
+        dearest_s = dearest_chunk(point, settling).chunk_ms / 1000
+        stream_rtf = min(_stream_rtf(open_stream(point), point, dearest_s) for _ in range(_REPEATS))
+        searched = 2 - point.chunk_ms / 1000 / dearest_s  # times that a frame is
+        rtf.append(stream_rtf + searched * LABEL_FRAMES_PER_S * label_frame_s)
         growth_mb.append(max(0.0, resident_mb() - before_mb))
     _shed(engine)  # ... and is not in what the process holds when a stream is admitted
+    growth = dict(zip(points, accumulate(growth_mb, max), strict=True))
     return Profile(
         dict(zip(points, accumulate(rtf, min), strict=True)),
-        dict(zip(points, accumulate(growth_mb, max), strict=True)),
+        {point: growth[dearest_chunk(point, settling)] for point in points},
     )
 
 
-def admit(budget: Budget, profile: Profile, wish: OperatingPoint, held_mb: float) -> Admitted:
+def admit(
+    budget: Budget,
+    profile: Profile,
+    wish: OperatingPoint,
+    held_mb: float,
+    settling: OperatingPoint | None = None,
+) -> Admitted:
     """Return how a stream may run: it starts at the point nearest to `wish` that fits.
 
     Its ladder begins at the better of these two, or with a budget of latency at the quickest of
     all, and goes down as far as the memory allows: the longest chunks need the most.
 
-    `held_mb` is the resident memory of this process, with the model loaded.
+    `held_mb` is the resident memory of this process, with the model loaded; `settling` is as for
+    `calibrate`.
 
     Raises BudgetError where no point fits; it states what would.
     """
@@ -169,7 +184,8 @@ def admit(budget: Budget, profile: Profile, wish: OperatingPoint, held_mb: float
         )
     lowest, quickest = points[-1], points[0]
     rtf_limit = _or_inf(budget.rtf)
-    quick = [point for point in points if _latency_ms(profile, point) <= _or_inf(budget.latency_ms)]
+    latency_ms = {point: _latency_ms(profile, point, settling) for point in points}
+    quick = [point for point in points if latency_ms[point] <= _or_inf(budget.latency_ms)]
     # Below the lowest there is nothing to move to, so it need not keep clear of its limit.
     cheap = [
         point
@@ -192,7 +208,7 @@ def admit(budget: Budget, profile: Profile, wish: OperatingPoint, held_mb: float
             f"{lowest}, needs {needed:g} on this machine; ask for that or more"
         )
     if not quick:
-        needed = math.ceil(_latency_ms(profile, quickest))
+        needed = math.ceil(latency_ms[quickest])
         raise BudgetError(
             f"latency_ms={budget.latency_ms:g} can't be held: the quickest operating point, chunks "
             f"of {quickest}, needs {needed} on this machine; ask for that or more"
@@ -201,7 +217,7 @@ def admit(budget: Budget, profile: Profile, wish: OperatingPoint, held_mb: float
     raise BudgetError(
         f"rtf={budget.rtf:g} and latency_ms={budget.latency_ms:g} can't be held together: on this "
         f"machine such a latency needs rtf={rtf:g}, and such an rtf needs "
-        f"latency_ms={math.ceil(_latency_ms(profile, cheap[0]))}; ask for one of these, or more"
+        f"latency_ms={math.ceil(latency_ms[cheap[0]])}; ask for one of these, or more"
     )
 
 
@@ -245,10 +261,10 @@ def _shed(engine: Engine) -> None:
     trim_heap()
 
 
-def _stream_rtf(stream: Stream, point: OperatingPoint) -> float:
-    """Return compute time over audio time of some chunks of noise."""
+def _stream_rtf(stream: Stream, point: OperatingPoint, least_s: float) -> float:
+    """Return compute time over audio time of some chunks of noise, at least `least_s` of them."""
     chunk_s = point.chunk_ms / 1000
-    chunks = max(1, math.ceil(_SHORTEST_S / chunk_s))
+    chunks = math.ceil(max(_SHORTEST_S, least_s) / chunk_s)
     noise = np.random.default_rng(0).standard_normal(
         round(SAMPLE_RATE * (chunks * chunk_s + _OVERLAP_S)), dtype=np.float32
     )
@@ -289,8 +305,9 @@ def _as_floats(values: Mapping[OperatingPoint, float]) -> dict[OperatingPoint, f
     return {point: float(value) for point, value in values.items()}
 
 
-def _latency_ms(profile: Profile, point: OperatingPoint) -> float:
-    return point.wait_ms + profile.rtf[point] * point.chunk_ms
+def _latency_ms(profile: Profile, point: OperatingPoint, settling: OperatingPoint | None) -> float:
+    dearest = dearest_chunk(point, settling)
+    return point.wait_ms + profile.rtf[dearest] * dearest.chunk_ms
 
 
 def _or_inf(limit: float | None) -> float:

@@ -8,6 +8,9 @@ less than 10 s at this point to judge by, the limit itself; or a queue of more t
 by how much dearer than calibrated the present point is. Latency never moves a stream down, for
 every point below has more of it.
 
+In two passes it decides when a long chunk has settled, so that what it judges by holds as much of
+the second pass as of the first.
+
 Up, one point at a time: to the preferred one, and to the quicker and dearer ones above that while
 the latency of the last 10 s is over its limit. It is tried when the point above should cost no more
 than 0.7 of the limit, by the last 10 s and by the last 2 s, and no queue waits: 10 s after another
@@ -22,7 +25,7 @@ down, and has failed when the latency leads up again, or the RTF further down, w
 What this guarantees, with n points, and tests/asr/test_governor.py tests:
 
 - An overload, with every point beyond the limit, reaches the lowest one within 10 s of audio, and
-  then max(2 s, 3 chunks) and a chunk for each point.
+  then max(2 s, 3 chunks) and a chunk for each point; in two passes, where a chunk is a long one.
 - A constant load that scales the calibrated costs, by any factor and with 10 % of noise on each
   chunk, moves at most n - 1 times, ever.
 - Any load at all, also one that belies the calibration or is made to provoke moves, moves at most
@@ -37,7 +40,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from asr.budget import Budget, OperatingPoint
+from asr.budget import Budget, OperatingPoint, dearest_chunk
 from asr.results import Moved, Overrun
 
 WINDOW_S = 10.0  # of audio: what an RTF is the mean of; one late chunk is no overload
@@ -63,6 +66,7 @@ class Measurement:
     audio_s: float  # its length, with silence before it that was skipped
     wall_s: float  # the computation; waiting for audio doesn't count
     queued_s: float = 0.0  # audio that waited behind it
+    settles: bool = True  # False: a preview, which the long chunk that it belongs to follows
 
     @property
     def latency_s(self) -> float:
@@ -79,18 +83,23 @@ class Governor:
         costs: Mapping[OperatingPoint, float],
         start: OperatingPoint | None = None,
         preferred: OperatingPoint | None = None,
+        settling: OperatingPoint | None = None,
     ) -> None:
         """Take the ladder, best first, with the calibrated RTF of each point; only their ratios
         count. Without need it goes no higher than `preferred`, which is one of them; None: the
-        best. `start` is another; None: the preferred."""
+        best. `start` is another; None: the preferred. `settling` is the one of a second pass."""
         self.budget = budget
         self.ladder = tuple(costs)
         self._costs = dict(costs)
+        self._settling = settling
+        long_s = settling.chunk_ms / 1000 if settling else 0.0
+        self._settle_s = max(SETTLE_S, long_s)
+        self._window_s = math.ceil(WINDOW_S / long_s) * long_s if long_s else WINDOW_S
         self._limit = budget.rtf or 1.0  # what takes longer than its audio never catches up
         self._latency_limit_ms = budget.latency_ms or math.inf
         self._preferred = self.ladder.index(preferred) if preferred else 0
         self._index = self.ladder.index(start) if start else self._preferred
-        self._window: deque[Measurement] = deque()  # since the last move, at most WINDOW_S
+        self._window: deque[Measurement] = deque()  # since the last move, of at most _window_s
         self._window_audio_s = self._window_wall_s = 0.0
         self._latencies: deque[float] = deque(maxlen=LATENCY_CHUNKS)
         self._now_s = 0.0  # audio observed
@@ -120,12 +129,14 @@ class Governor:
         if chunk.point != self.point:  # computed before the last move: it says nothing of this one
             return None
         self._add(chunk)
+        if not chunk.settles:
+            return None
         queue_grew = self._queue_grew(chunk.queued_s)
         held_s = self._now_s - self._moved_s
-        if self._chunks < SETTLE_CHUNKS or held_s < SETTLE_S:
+        if self._chunks < SETTLE_CHUNKS or held_s < self._settle_s:
             return None
         rtf = self._window_wall_s / self._window_audio_s
-        down_at = DOWN_AT if held_s >= WINDOW_S else 1.0  # a few seconds may be bad by chance
+        down_at = DOWN_AT if held_s >= self._window_s else 1.0  # a few seconds may be bad by chance
         decision = None
         if self.budget.rtf is not None and rtf > down_at * self.budget.rtf:
             decision = self._go_down(chunk, "rtf", rtf, self.budget.rtf)
@@ -138,7 +149,7 @@ class Governor:
         self._window.append(chunk)
         self._window_audio_s += chunk.audio_s
         self._window_wall_s += chunk.wall_s
-        while self._window_audio_s > WINDOW_S and len(self._window) > 1:
+        while self._window_audio_s > self._window_s + 1e-6 and len(self._window) > 1:
             old = self._window.popleft()
             self._window_audio_s -= old.audio_s
             self._window_wall_s -= old.wall_s
@@ -152,12 +163,12 @@ class Governor:
         return queued_s > max(QUEUE_THREAT_S, before_s)
 
     def _latest_rtf(self) -> float:
-        """The RTF over the last 2 s and 3 chunks."""
+        """The RTF over the last 2 s, the last long chunk and 3 chunks."""
         audio_s = wall_s = 0.0
         for number, chunk in enumerate(reversed(self._window), start=1):
             audio_s += chunk.audio_s
             wall_s += chunk.wall_s
-            if number >= SETTLE_CHUNKS and audio_s >= SETTLE_S:
+            if number >= SETTLE_CHUNKS and audio_s >= self._settle_s:
                 break
         return wall_s / audio_s
 
@@ -168,11 +179,16 @@ class Governor:
     def _predicted_latency_ms(self, index: int) -> float:
         """The latency to expect at a point, by the chunks since the last move, of the last 10 s:
         their p95, and of few chunks the second highest, for a late one may be chance."""
-        point, here = self.ladder[index], self.point
-        dearer = self._predicted(index, 1.0) * point.chunk_ms / here.chunk_ms
+        point = self.ladder[index]
+        dearer = self._chunk_cost(point) / self._chunk_cost(self.point)
         behind_s = sorted(chunk.queued_s + dearer * chunk.wall_s for chunk in self._window)
         worse = min(max(1, len(behind_s) // 20), len(behind_s) - 1)
         return point.wait_ms + 1000 * behind_s[-1 - worse]
+
+    def _chunk_cost(self, point: OperatingPoint) -> float:
+        """The calibrated cost of the longest encoder call at a point."""
+        dearest = dearest_chunk(point, self._settling)
+        return self._costs[dearest] * dearest.chunk_ms
 
     def _go_down(
         self, chunk: Measurement, budget: Literal["rtf", "queue"], found: float, limit: float

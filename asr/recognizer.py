@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from asr.audio import read_blocks
-from asr.budget import CHUNKS_MS, Budget, OperatingPoint
+from asr.budget import CHUNKS_MS, Budget, OperatingPoint, dearest_chunk
 from asr.bundle import (
     Bundle,
     GraphFiles,
@@ -22,20 +22,18 @@ from asr.decoding.gate import SilenceGate
 from asr.decoding.greedy import GreedySearch
 from asr.decoding.hypothesis import Search
 from asr.engines import Engine, longest_chunk_ms, open_engine
-from asr.errors import AsrError, BudgetError
+from asr.errors import AsrError
 from asr.governor import Governor
 from asr.memory import resident_mb, trim_heap
 from asr.profile import profile_key
 from asr.results import Result
-from asr.second_pass import SecondPass
 from asr.self_test import LoadCost, verify_once
 from asr.stream import Stream
 from asr.supervisor import Supervisor
 from asr.tuned import read_tuned
 
-_TWO_PASS_RULES = EndpointRules(silence_s=None, pause_s=2.4)
-"""A slow reader pauses for more than the usual 1.2 s, and half a sentence is harder to hear: of
-speechocean762's words 24 % are wrong with these rules, and 27 % with the usual ones."""
+SETTLING_MS = 2560
+"""Audio of an encoder call of the second pass. One of twice that hears no better."""
 
 
 class Recognizer:
@@ -67,16 +65,18 @@ class Recognizer:
         if chunk_ms is not None:
             frames = _chunk_frames(bundle, chunk_ms, longest_ms)
             self._streaming = replace(self._streaming, chunk_frames=frames)
+        self._settling = None  # the operating point of the second pass
+        if self.search == "two-pass":
+            self._settling = OperatingPoint(min(SETTLING_MS, longest_ms))
         best = OperatingPoint(self.chunk_ms)
         rungs = [OperatingPoint(rung_ms) for rung_ms in CHUNKS_MS if rung_ms <= longest_ms]
         self._admission = Admission(
             lambda: profile_key(bundle, graphs.precision, threads, graphs.engine, self.search),
             engine,
             self._open_search,
-            lambda point: self._open(
-                chunk_frames=_chunk_frames(bundle, point.chunk_ms, longest_ms)
-            ),
+            self._open,
             sorted({best, *rungs}),
+            self._settling,
         )
 
     @property
@@ -108,9 +108,7 @@ class Recognizer:
 
         `endpoints` are rules that cut it into segments, each told by an `Endpoint` event; without
         them it is one segment. With `gate`, long silence is kept from the encoder: see
-        `asr.decoding.gate.SilenceGate`. Two-pass search hears each segment again when it is over,
-        so where no rules are given, a segment ends after 2.4 s of silence, or 20 s: see
-        `asr.second_pass.SecondPass`.
+        `asr.decoding.gate.SilenceGate`.
 
         With a budget, it starts at the operating point nearest to `chunk_ms` that fits on this
         machine, and moves between that point and cheaper ones as it must, with a latency to hold
@@ -122,13 +120,10 @@ class Recognizer:
         """
         if budget is None:
             return self._open(endpoints=endpoints, gate=gate)
-        if self.search == "two-pass":
-            raise BudgetError(
-                "two-pass search hears a whole segment at once when it ends, which no budget can "
-                "hold yet; take another search, such as beam, or no budget"
-            )
         admitted = self._admit(budget)
-        governor = Governor(budget, admitted.rtf, admitted.start, admitted.preferred)
+        governor = Governor(
+            budget, admitted.rtf, admitted.start, admitted.preferred, self._settling
+        )
         supervisor = Supervisor(governor, self._engine.release_memory)
         return self._open(supervisor=supervisor, endpoints=endpoints, gate=gate)
 
@@ -154,12 +149,13 @@ class Recognizer:
         return {point: rtf for point, rtf in self._admission.measure().rtf.items() if point >= best}
 
     def transcribe(self, path: str | Path) -> Result:
-        """Recognise an audio file of any length, format and rate, in the memory of one chunk.
+        """Recognise an audio file of any length, format and rate, in the memory of one chunk; with
+        two passes, without the first, whose previews nobody would see.
 
         Raises AudioError as `asr.audio.read_blocks` does. To keep what could be read of a damaged
         file, feed a stream from `read_blocks` and finish it when the error comes.
         """
-        stream = self.stream()
+        stream = self._open(dearest_chunk(OperatingPoint(self.chunk_ms), self._settling))
         for samples, sample_rate in read_blocks(path):
             stream.accept(samples, sample_rate)
         return stream.finish().result
@@ -169,18 +165,15 @@ class Recognizer:
 
     def _open(
         self,
+        point: OperatingPoint | None = None,
         *,
-        chunk_frames: int | None = None,
         supervisor: Supervisor | None = None,
         endpoints: EndpointRules | None = None,
         gate: bool = False,
     ) -> Stream:
-        streaming = self._streaming
-        if chunk_frames is not None:
-            streaming = replace(streaming, chunk_frames=chunk_frames)
-        second_pass = None
-        if self.search == "two-pass":
-            second_pass, endpoints = self._open_second_pass(), endpoints or _TWO_PASS_RULES
+        streaming, settling = self._streaming, self._settling
+        if point is not None:
+            streaming = replace(streaming, chunk_frames=self._frames(point))
         return Stream(
             self._engine,
             self._open_search(self._engine),
@@ -190,17 +183,11 @@ class Recognizer:
             supervisor=supervisor,
             endpoints=endpoints,
             gate=SilenceGate(streaming) if gate else None,
-            second_pass=second_pass,
+            settling_frames=self._frames(settling) if settling else None,
         )
 
-    def _open_second_pass(self) -> SecondPass:
-        longest_ms = longest_chunk_ms(self.bundle, self.graphs.engine)
-        return SecondPass(
-            self._engine,
-            lambda: self._open_search(self._engine),
-            self._streaming,
-            longest_ms // _frame_ms(self.bundle),
-        )
+    def _frames(self, point: OperatingPoint) -> int:
+        return point.chunk_ms // _frame_ms(self.bundle)
 
     def _open_search(self, engine: Engine) -> Search:
         if self.search == "greedy":
@@ -234,9 +221,10 @@ def load(
             320 and 640 are trained for: a larger chunk is more accurate and cheaper, and answers
             later. None: what the bundle states.
         threads: of the inference engine. None: one; small models gain nothing from a second.
-        search: "beam", with the bundle's language model; "two-pass", which hears each segment again
-            when it is over, with fewer errors; or "greedy", which makes more errors in less time.
-            None: beam search where there is a language model.
+        search: "two-pass": beam search with the bundle's language model, twice: at once in chunks
+            of `chunk_ms`, whose words are a preview, and again in chunks of 2.56 s (executorch:
+            0.64 s), which settle them; "beam": only once, with more errors; or "greedy", which
+            makes many more in less time. None: two passes where there is a language model.
 
     Raises:
         BundleError: no bundle there, or it is damaged, or it fails the self-test.

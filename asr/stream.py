@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from asr.audio import StreamingResampler, check_samples, to_float
 from asr.budget import OperatingPoint
-from asr.bundle import MAX_CHUNK_FRAMES, StreamingConfig
+from asr.bundle import StreamingConfig
 from asr.decoding.endpoint import EndpointRules
 from asr.decoding.gate import SilenceGate
 from asr.decoding.hypothesis import Search
@@ -15,10 +15,10 @@ from asr.evaluation.meters import RtfMeter
 from asr.features import SAMPLE_RATE, FeatureConfig, FilterBank
 from asr.governor import Measurement
 from asr.results import Endpoint, Event, Final, Moved, Overrun, Partial, Token
-from asr.second_pass import SecondPass
 from asr.segments import Segmenter
 from asr.supervisor import BudgetReport, Supervisor, ungoverned
 from asr.transcript import Transcript
+from asr.windows import Windows
 
 _SLICE_SAMPLES = 16_000
 """A block of any length goes through in slices, so that an hour in one array stays cheap."""
@@ -35,6 +35,10 @@ class Stream:
     end the audio is padded with silence, as every utterance was in training, and the whole encoder
     frames that remain go through as one shorter chunk. So the tokens are those of the offline
     computation with the same chunk mask: no word is lost at either end.
+
+    In two passes a chunk is a preview: its text may change, until the longer chunk that it belongs
+    to is full, or an endpoint is due, and all of that is heard again at once. What settles then is
+    what a stream of such long chunks finds: see `asr.windows.Windows`.
 
     `accept` computes at once. A server that decides when, or encodes windows of many streams
     together, takes the same steps apart; `accept` and `finish` are nothing more:
@@ -61,28 +65,26 @@ class Stream:
         supervisor: Supervisor | None = None,
         endpoints: EndpointRules | None = None,
         gate: SilenceGate | None = None,
-        second_pass: SecondPass | None = None,
+        settling_frames: int | None = None,
     ) -> None:
         """Take an engine, a fresh search for this stream alone, and the parts of an open bundle.
 
         `pieces` is the token table. `streaming.chunk_frames` is the first chunk size. `meter`
         measures this stream; without one, it makes its own. `supervisor` holds it to a budget, and
-        from then on sets `chunk_frames`. `endpoints` cuts it into segments, `gate` keeps long
-        silence from the encoder, and `second_pass`, which needs endpoints, hears each segment again
-        when it is over; all three are of this stream alone.
+        from then on sets `chunk_frames`. `endpoints` cuts it into segments, and `gate` keeps long
+        silence from the encoder; both are of this stream alone. `settling_frames`, with two passes,
+        are the encoder frames of the long chunk of the second.
         """
         self.meter = meter or RtfMeter()
         self._engine = engine
         self._streaming = streaming
-        self.chunk_frames = streaming.chunk_frames
         self._fbank = FilterBank(features)
         self._resampler: StreamingResampler | None = None  # made when the first rate is known
-        self._frames = np.empty((0, features.num_mel_bins), dtype=np.float32)
-        self._encoder_state = engine.initial_state()
+        state = engine.initial_state()
+        self._windows = Windows(streaming, features.num_mel_bins, state, settling_frames)
         self._frame_s = streaming.subsampling_factor * features.frame_shift_ms / 1000
         transcript = Transcript(pieces, self._frame_s)
-        self._segmenter = Segmenter(search, transcript, self._frame_s, endpoints, second_pass)
-        self._second_pass = second_pass
+        self._segmenter = Segmenter(search, transcript, self._frame_s, endpoints)
         self._gate = gate
         self._skipped_frames = 0
         self._samples = 0
@@ -92,7 +94,7 @@ class Stream:
         self._supervisor = supervisor or ungoverned(self.point, engine.release_memory)
         if supervisor is not None:
             self._go_to(supervisor.point)
-        self._passed_frames = 0  # encoder frames that were encoded or skipped
+        self._passed_frames = 0  # encoder frames that were heard, in a preview at least, or skipped
         self._judged = 0.0, 0.0, 0  # wall and CPU seconds and those frames, up to the last chunk
 
     @property
@@ -133,18 +135,16 @@ class Stream:
     @property
     def chunk_frames(self) -> int:
         """Encoder frames (40 ms) of the next chunk, C. It may change from chunk to chunk."""
-        return self._chunk_frames
+        return self._windows.chunk_frames
 
     @chunk_frames.setter
     def chunk_frames(self, value: int) -> None:
-        if not 1 <= value <= MAX_CHUNK_FRAMES:
-            raise AsrError(f"a chunk of {value} frames; expected 1 to {MAX_CHUNK_FRAMES}")
-        self._chunk_frames = value
+        self._windows.chunk_frames = value
 
     @property
     def encoder_state(self) -> EncoderState:
-        """The encoder's state behind the last window."""
-        return self._encoder_state
+        """The encoder's state before the next window."""
+        return self._windows.state
 
     def accept(self, samples: ArrayLike, sample_rate: int = SAMPLE_RATE) -> list[Event]:
         """Take the next block of audio; return what became known by it.
@@ -223,6 +223,7 @@ class Stream:
         """
         self._check_open()
         self._ended = True
+        self._windows.end()
         if self._resampler is None or not self._samples:
             return
         with self.meter.computing():
@@ -239,24 +240,27 @@ class Stream:
         """
         if self._is_gated():
             return None
-        ready = self._streaming.encoder_frames(len(self._frames))
-        if ready == 0 or (ready < self.chunk_frames and not self._ended):
-            return None
-        return self._frames[: self._streaming.feature_frames(min(ready, self.chunk_frames))]
+        window = self._windows.next()
+        return window.features if window else None
 
     def advance(self, encoder_out: Floats, state: EncoderState) -> list[Event]:
         """Take the encoder output `(C, joiner_dim)` of the next window and the state behind it, and
-        search on; return what became known by it. A second pass, at the end of a segment, encodes
-        here too. Raises BudgetExceeded as `accept` does."""
+        search on; return what became known by it. Raises BudgetExceeded as `accept` does, and
+        AsrError if `next_window` has given none."""
         with self.meter.computing():
-            self._encoder_state = state
-            if self._second_pass:
-                window = self._streaming.feature_frames(len(encoder_out))
-                self._second_pass.keep(self._frames[:window])
-            self._pass_on(len(encoder_out))
-            events = self._segmenter.accept(encoder_out, self.audio_s)
+            previewed = self._windows.previewed_frames
+            window = self._windows.advance(state)
+            if window.is_preview:
+                self._pass_on(window.frames)
+                events = self._segmenter.preview(encoder_out, self.audio_s)
+                if self._segmenter.endpoint_is_due:
+                    self._windows.settle()
+            else:
+                self._pass_on(window.frames - previewed)
+                events = self._segmenter.accept(encoder_out, self.audio_s)
             self._skip_silence()
-        self._supervise(events)
+        if not self._windows.must_settle:  # else it is one chunk with what settles
+            self._supervise(events)
         return events
 
     def refuse(self, refused_s: float, limit_s: float) -> Overrun:
@@ -280,7 +284,7 @@ class Stream:
             events += found
         while (window := self.next_window()) is not None:
             with self.meter.computing():
-                encoder_out, state = self._engine.encode(window, self._encoder_state)
+                encoder_out, state = self._engine.encode(window, self.encoder_state)
             events += self.advance(encoder_out, state)
 
     def _supervise(self, events: list[Event]) -> None:
@@ -311,6 +315,7 @@ class Stream:
             audio_s=(self._passed_frames - frames) * self._frame_s,
             wall_s=self.meter.compute_s - wall_s,
             queued_s=self.queued_s,
+            settles=not self._windows.previewed_frames,
         )
         return chunk, self.meter.cpu_s - cpu_s
 
@@ -318,11 +323,13 @@ class Stream:
         self.chunk_frames = round(point.chunk_ms / 1000 / self._frame_s)
 
     def _is_gated(self) -> bool:
-        return self._gate is not None and self._gate.is_closed(self._segmenter.idle_frames)
+        if self._gate is None or self._windows.previewed_frames:  # those settle first
+            return False
+        return self._gate.is_closed(self._segmenter.idle_frames)
 
     def _take_frames(self) -> None:
         frames = self._fbank.pop()
-        self._frames = np.concatenate([self._frames, frames])
+        self._windows.accept(frames)
         if self._gate:
             self._gate.accept(frames)
             self._skip_silence()
@@ -330,23 +337,29 @@ class Stream:
     def _skip_silence(self) -> None:
         """Leave behind what the gate allows to be skipped.
 
-        Whole chunks, so that the chunks of what follows begin where they would have begun: it is
-        then encoded as in a stream without a gate, and not only nearly so.
+        Whole chunks, so that the chunks of what follows begin where they would have begun: in one
+        pass it is then encoded as in a stream without a gate, and not only nearly so. In two passes
+        what was previewed settles first.
         """
         if self._gate is None:
             return
-        frames = self._gate.skippable(self._segmenter.idle_frames, self._ended)
+        silent = self._segmenter.idle_frames
+        if self._windows.previewed_frames:
+            if self._gate.is_long(silent):
+                self._windows.settle()
+            return
+        frames = self._gate.skippable(silent, self._ended)
         if self._ended:
-            frames = min(frames, self._streaming.encoder_frames(len(self._frames)))
+            frames = min(frames, self._windows.whole_frames)
         else:
             frames -= frames % self.chunk_frames
+        self._windows.skip(frames)
         self._pass_on(frames)
         self._segmenter.skip(frames)
         self._skipped_frames += frames
 
     def _pass_on(self, frames: int) -> None:
-        """Leave the features of the next `frames` encoder frames behind."""
-        self._frames = self._frames[self._streaming.subsampling_factor * frames :]
+        """Note that the next `frames` encoder frames were heard or skipped."""
         self._passed_frames += frames
         if self._gate:
             self._gate.pass_on(frames)

@@ -24,7 +24,7 @@ def conditions_command(
     ] = None,
     chunk_ms: Annotated[
         list[int] | None,
-        typer.Option(metavar="MS", help="May be repeated; default: 160, 320, 640."),
+        typer.Option(metavar="MS", help="May be repeated; default: 160, 320, 640, or one."),
     ] = None,
     search: Search = None,
     noise: Noise = None,
@@ -41,6 +41,8 @@ def conditions_command(
     Each precision is measured with each chunk length and offline, in chunks of 10.24 s, which hold
     most utterances whole; then the first of them, with the model's own chunk, through noise. The
     table is Markdown. Below it: how many words that one hears in the noises alone, and in silence.
+    In two passes the chunk makes no difference to the words, so only the model's own is measured;
+    --search beam shows what it does to the first pass.
     """
     from rich.console import Console
     from rich.progress import track
@@ -61,9 +63,12 @@ def conditions_command(
     first = precision[0] if precision else None
     recognizer = load(model, precision=first, threads=1, search=search)
     envelope = describe_evaluation(recognizer, manifests, split, limit, jobs, noise)
+    default_chunks = [160, 320, 640]
+    if recognizer.search == "two-pass":
+        default_chunks = [recognizer.chunk_ms]
     rows = conditions(
         precision or [recognizer.precision],
-        chunk_ms or [160, 320, 640],
+        chunk_ms or default_chunks,
         recognizer.chunk_ms,
         (snr_db or [20.0, 10.0, 5.0, 0.0]) if noise is not None else [],
     )

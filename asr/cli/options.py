@@ -50,9 +50,9 @@ Search = Annotated[
     typer.Option(
         "--search",
         metavar="NAME",
-        help="beam, with the model's language model; two-pass: the same, and each segment again "
-        "when it is over, with fewer errors; or greedy: cheaper, with more errors; default: beam "
-        "where there is a language model.",
+        help="two-pass: at once, and again in chunks of 2.56 s, which settle the words; beam: "
+        "the first pass alone; greedy: cheaper still, without the language model, with many more "
+        "errors; default: two-pass where there is a language model.",
     ),
 ]
 Split = Annotated[

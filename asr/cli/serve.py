@@ -99,11 +99,6 @@ def serve_command(
     logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger("asr.serving").setLevel(logging.INFO)
     recognizer = load(model, precision=precision, engine=engine, chunk_ms=chunk_ms, search=search)
-    if recognizer.search == "two-pass":
-        raise AsrError(
-            "--search two-pass: the streams of others would wait while a segment is heard again; "
-            "serve with beam or greedy"
-        )
     server = Server(recognizer, settings)
     serve_until_signal(server, lambda: _announce(server.url, settings.token))
 

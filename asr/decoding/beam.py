@@ -1,7 +1,8 @@
 """Beam search: several hypotheses at a time, with a language model where there is one."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -93,6 +94,12 @@ class BeamSearch:
         if count:
             self._root = self._chain(self._paths[0])[count - 1]
             self._root.before = None
+
+    def fork(self) -> "BeamSearch":
+        """See `Search`."""
+        fork = copy(self)
+        fork._paths = [replace(path) for path in self._paths]  # they share their nodes
+        return fork
 
     def skip(self, frames: int) -> None:
         """See `Search`."""

@@ -65,9 +65,9 @@ class EndpointDetector:
 
     def __init__(self, rules: EndpointRules, frame_s: float) -> None:
         """`frame_s` is the length of an encoder frame in seconds."""
-        self._silence = whole_frames(rules.silence_s, frame_s)
-        self._pause = whole_frames(rules.pause_s, frame_s)
-        self._length = whole_frames(rules.length_s, frame_s)
+        self._silence = _frames(rules.silence_s, frame_s)
+        self._pause = _frames(rules.pause_s, frame_s)
+        self._length = _frames(rules.length_s, frame_s)
         self._told_silence_from: int | None = None  # the silence in which `silence` has fired
 
     def due(self, segment: Segment) -> DueEndpoint | None:
@@ -91,9 +91,8 @@ class EndpointDetector:
         if (due := self.due(segment)) is not None:
             near.append(due.frame - frames)
         if (length := self._length) is not None and (first := segment.first_frame) is not None:
-            is_long = frames >= first + length
-            if is_long and not segment.has_whole_word:
-                near.append(1)  # the next token may end the word that `length` waits for
+            # When it is long, the next token may end the word that `length` waits for.
+            near.append(first + length - frames)
         return max(1, min(near))
 
     def fired(self, rule: Rule, segment: Segment) -> None:
@@ -102,8 +101,8 @@ class EndpointDetector:
             self._told_silence_from = segment.silent_from
 
 
-def whole_frames(seconds: float | None, frame_s: float) -> int | None:
-    """Return whole frames of `frame_s` seconds, at least `seconds` of them; None for None."""
+def _frames(seconds: float | None, frame_s: float) -> int | None:
+    """Return whole frames, at least `seconds` of them."""
     if seconds is None:
         return None
     return max(1, math.ceil(seconds / frame_s - _ROUNDING_FRAMES))

@@ -60,23 +60,25 @@ class SilenceGate:
             self._quiet = 0 if loud else self._quiet + 1
         del self._loud[:frames]
 
+    def is_long(self, blank_frames: int) -> bool:
+        """Whether there was enough silence by now that the next frames can be skipped if they are
+        more of it."""
+        return min(self._quiet, blank_frames) >= self._hold
+
     def is_closed(self, blank_frames: int) -> bool:
         """Whether nothing that was heard so far needs the encoder, but what is kept to look back.
 
         `blank_frames`: how many encoder frames before the next one the search found blank.
         """
-        return self._holds(blank_frames) and not any(self._loud)
+        return self.is_long(blank_frames) and not any(self._loud)
 
     def skippable(self, blank_frames: int, ended: bool) -> int:
         """Return how many of the next encoder frames can be skipped; `ended`: no more follow."""
-        if not self._holds(blank_frames):
+        if not self.is_long(blank_frames):
             return 0
         if any(self._loud):
             return max(0, self._loud.index(True) - self._lookback)
         return len(self._loud) if ended else max(0, len(self._loud) - self._lookback)
-
-    def _holds(self, blank_frames: int) -> bool:
-        return min(self._quiet, blank_frames) >= self._hold
 
     def _is_loud(self, level: Floats) -> bool:
         if self._floor is None:

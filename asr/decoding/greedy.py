@@ -1,5 +1,7 @@
 """Greedy transducer search over whole chunks."""
 
+from copy import copy
+
 import numpy as np
 
 from asr.decoding.hypothesis import INITIAL_CONTEXT, UNK, Emission, Hypothesis
@@ -49,6 +51,12 @@ class GreedySearch:
     def forget(self, count: int) -> None:
         """See `Search`."""
         del self._emissions[:count]
+
+    def fork(self) -> "GreedySearch":
+        """See `Search`."""
+        fork = copy(self)
+        fork._emissions = list(self._emissions)
+        return fork
 
     def skip(self, frames: int) -> None:
         """See `Search`."""

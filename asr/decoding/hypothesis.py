@@ -51,6 +51,10 @@ class Search(Protocol):
         """
         ...
 
+    def fork(self) -> "Search":
+        """Return a search that goes on from here by itself, while this one stands still."""
+        ...
+
     def skip(self, frames: int) -> None:
         """Take it that the next `frames` encoder frames are blank: they were not encoded."""
         ...

@@ -95,6 +95,26 @@ def test_a_wide_beam_finds_the_best_of_all(seed: int, bonus: float, weight: floa
     assert all(np.abs(np.array(wanted) - score).min() < 1e-3 for score in scores)
 
 
+@pytest.mark.parametrize("kind", [BeamSearch, GreedySearch])
+def test_a_fork_goes_on_by_itself(kind: type[BeamSearch | GreedySearch]) -> None:
+    engine = DiceEngine(3, VOCAB_SIZE, 0.5)
+    plain, forked = kind(engine), kind(engine)
+    for search in (plain, forked):
+        search.accept(engine.frames(0, 20))
+        search.forget(search.best.stable)
+    fork = forked.fork()
+    fork.accept(engine.frames(50, 90))
+    fork.accept(engine.frames(90, 91))
+    assert list(forked.best.emissions) == list(plain.best.emissions)
+    for search in (plain, forked):
+        search.accept(engine.frames(20, 40))
+    assert list(forked.best.emissions) == list(plain.best.emissions)
+    fork = forked.fork()
+    for search in (plain, fork):
+        search.accept(engine.frames(40, 60))
+    assert list(fork.best.emissions) == list(plain.best.emissions)
+
+
 def test_of_two_that_expect_the_same_the_better_is_kept() -> None:
     """Else they fill the beam, and what they differ in is never settled."""
     engine = DiceEngine(5, VOCAB_SIZE, 0.3)

@@ -204,7 +204,7 @@ class Bench(BurstEngine):
         self.held, self.rtf = held, rtf
         self.release_memory = held.release_memory
 
-    def measure(self, stream: OperatingPoint, point: OperatingPoint) -> float:
+    def measure(self, stream: OperatingPoint, point: OperatingPoint, least_s: float) -> float:
         self.held.kept_mb = GROWTH_MB[point]
         return self.rtf[point]
 
@@ -226,6 +226,39 @@ def test_calibrating_takes_what_is_in_the_way_out_of_its_figures(
     )
     assert profile.growth_mb == pytest.approx(GROWTH_MB)
     assert held.kept_mb == 0.0
+
+
+def test_a_second_pass_is_in_the_figures_of_every_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory, what searching its tokens costs, and enough audio for one of its chunks."""
+    held = Held(monkeypatch)
+    rtf = dict(zip(POINTS, [0.07, 0.05, 0.03, 0.02, 0.01], strict=True))
+    bench, measured = Bench(held, rtf), []
+    monkeypatch.setattr(calibration, "_label_frame_s", lambda *_: 1e-3)
+    monkeypatch.setattr(
+        calibration,
+        "_stream_rtf",
+        lambda stream, point, least_s: (
+            measured.append(least_s) or bench.measure(stream, point, least_s)
+        ),
+    )
+    profile = calibrate(bench, GreedySearch, lambda point: point, POINTS, POINTS[3])
+    assert set(measured) == {1.28, 2.56}, "the settling chunk, and the longest that is longer"
+    searched = [2 - 1 / 8, 2 - 1 / 4, 2 - 1 / 2, 1, 1]
+    assert list(profile.rtf.values()) == pytest.approx(
+        [cost + 16 * 1e-3 * times for cost, times in zip(rtf.values(), searched, strict=True)]
+    )
+    assert list(profile.growth_mb.values()) == [GROWTH_MB[POINTS[3]]] * 4 + [GROWTH_MB[POINTS[4]]]
+
+
+@pytest.mark.parametrize(("limit_ms", "expected"), [(230, None), (240, 160), (400, 320)])
+def test_a_second_pass_is_in_the_latency(limit_ms: int, expected: int | None) -> None:
+    """2.56 s at an RTF of 0.015 take 38 ms, whatever the chunks of the first pass."""
+    budget, wish = Budget(latency_ms=limit_ms), OperatingPoint(320)
+    if expected is None:
+        with pytest.raises(BudgetError, match="chunks of 160 ms, needs 237"):
+            admit(budget, PROFILE, wish, 100, POINTS[4])
+    else:
+        assert admit(budget, PROFILE, wish, 100, POINTS[4]).start.chunk_ms == expected
 
 
 def test_a_refusal_is_never_from_a_kept_profile(monkeypatch: pytest.MonkeyPatch) -> None:

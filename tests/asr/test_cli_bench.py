@@ -69,7 +69,7 @@ def test_a_broken_promise_is_exit_code_1(
     """Nothing can compute in no time, so a budget that was admitted by mistake is broken."""
     monkeypatch.setattr(
         "asr.calibration.admit",
-        lambda budget, profile, preferred, held: Admitted(preferred, preferred, profile.rtf, 0.0),
+        lambda budget, profile, preferred, *_: Admitted(preferred, preferred, profile.rtf, 0.0),
     )
     report = tmp_path / "out.json"
     done = bench("--stress", *QUICK, "--hogs", 0, "--budget-rtf", "1e-9", "--report", report)

@@ -166,19 +166,6 @@ def test_endpoints_give_a_line_a_segment_and_silence_is_skipped(two_sentences: P
     assert 10.0 - 4.5 - 2 * 0.32 < content["skipped_s"] < 10.0
 
 
-def test_two_passes_give_one_line_unless_segments_are_asked_for(two_sentences: Path) -> None:
-    whole = invoke(two_sentences, "--search", "two-pass")
-    assert whole.exit_code == 0
-    assert len(whole.stdout.splitlines()) == 1
-    cut = invoke(two_sentences, "--search", "two-pass", "--endpoints")
-    texts = [line.partition("] ")[2] for line in cut.stdout.splitlines()]
-    assert len(texts) >= 2
-    assert whole.stdout == " ".join(texts) + "\n"
-    refused = invoke(two_sentences, "--search", "two-pass", "--budget-rtf", "1")
-    assert refused.exit_code == 2
-    assert "which no budget can hold yet" in refused.stderr
-
-
 def test_several_files_with_endpoints_are_named(two_sentences: Path) -> None:
     path = SAMPLES[0].path
     done = invoke(path, two_sentences, "--endpoints")

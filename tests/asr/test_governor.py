@@ -482,3 +482,74 @@ def test_impossible_budgets(limit: float) -> None:
     for name in ("rtf", "memory_mb", "latency_ms"):
         with pytest.raises(AsrError, match=f"a budget of {name}={limit}; expected a positive"):
             Budget(**{name: limit})
+
+
+class TwoPassRun(Run):
+    """A stream that hears each 2.56 s again, at the cost of its lowest point."""
+
+    previewed_s = 0.0
+
+    def chunk(self, rtf: float, queued_s: float = 0.0) -> None:
+        """`rtf` is the mean at the present point, both passes together."""
+        point = self.governor.point
+        audio_s = point.chunk_ms / 1000
+        self.time_s += audio_s
+        second_s = rtf / TWO_PASS_COSTS[point] * COSTS[LOWEST] * 2.56
+        previews = 2.56 / audio_s - 1
+        first_s = (2.56 * rtf - second_s) / previews if previews else 0.0
+        settles = self.previewed_s + audio_s > 2.56 - 1e-6
+        self.previewed_s = 0.0 if settles else self.previewed_s + audio_s
+        wall_s = second_s if settles else first_s
+        decision = self.governor.observe(
+            Measurement(self.time_s, point, audio_s, wall_s, queued_s, settles)
+        )
+        assert settles or decision is None
+        if isinstance(decision, Moved):
+            self.moves.append(decision)
+        elif decision is not None:
+            self.overruns.append(decision)
+
+
+TWO_PASS_COSTS = {
+    point: COSTS[LOWEST] + cost * (1 - point.chunk_ms / LOWEST.chunk_ms)
+    for point, cost in COSTS.items()
+}
+
+
+def scaled_two_pass(factor: float) -> Load:
+    return lambda _, point: factor * TWO_PASS_COSTS[point]
+
+
+def two_pass_run(budget: Budget, preferred: OperatingPoint = LADDER[1]) -> TwoPassRun:
+    return TwoPassRun(Governor(budget, TWO_PASS_COSTS, preferred=preferred, settling=LOWEST))
+
+
+@pytest.mark.parametrize("point", LADDER)
+def test_a_second_pass_that_fits_leads_nowhere(point: OperatingPoint) -> None:
+    """Though the RTF of any 2 s may be far above the limit, or below it."""
+    limit = TWO_PASS_COSTS[point] * 10 / 0.88
+    run = two_pass_run(Budget(rtf=limit), point)
+    run.until(600, scaled_two_pass(10))
+    assert (run.moves, run.overruns) == ([], [])
+
+
+def test_an_overload_of_two_passes_leaves_the_second_alone() -> None:
+    """The lowest point has no previews, so it costs least."""
+    run = two_pass_run(Budget(rtf=10 * TWO_PASS_COSTS[LOWEST] / 0.85))
+    run.until(200, scaled_two_pass(10))
+    assert run.governor.point == LOWEST
+    assert run.time_s > 200 and run.overruns == []
+    assert [move.to_point for move in run.moves] == [LOWEST]
+    assert run.moves[0].time_s <= WINDOW_S + 2 * 2.56
+
+
+def test_the_second_pass_is_as_late_at_any_point() -> None:
+    """So a quicker one saves what waiting for its audio takes, and nothing of the second pass."""
+    rtf = 0.2
+    second_ms = 1000 * rtf / TWO_PASS_COSTS[LADDER[1]] * COSTS[LOWEST] * 2.56
+    for slack_ms, quicker in ((-20, True), (20, False)):
+        run = two_pass_run(Budget(latency_ms=LADDER[1].wait_ms + second_ms + slack_ms))
+        run.until(30, scaled_two_pass(rtf / TWO_PASS_COSTS[LADDER[1]]))
+        assert (run.governor.point == BEST) is quicker
+        if quicker:
+            assert run.governor.latency_ms == pytest.approx(BEST.wait_ms + second_ms)

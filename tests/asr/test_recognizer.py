@@ -48,7 +48,7 @@ def test_chunks_are_those_that_the_engine_takes(
     monkeypatch.setattr(
         calibration,
         "calibrate",
-        lambda engine, searched, opened, points: Profile(
+        lambda engine, searched, opened, points, settling: Profile(
             dict.fromkeys(points, 0.1), dict.fromkeys(points, 1.0)
         ),
     )
@@ -199,7 +199,7 @@ def test_a_language_model_is_asked_unless_search_is_greedy(
 ) -> None:
     path = write_speech("a.wav", 5.0, 16_000)
     assert asr.load(tiny_bundle).search == "greedy"
-    assert asr.load(reading_bundle).search == "beam"
+    assert asr.load(reading_bundle).search == "two-pass"
     texts = [
         asr.load(bundle, search=search).transcribe(path).text
         for bundle in (tiny_bundle, reading_bundle)
@@ -207,7 +207,7 @@ def test_a_language_model_is_asked_unless_search_is_greedy(
     ]
     assert texts[0] == texts[2], "greedy search asks nobody"
     assert texts[3] not in texts[:3], "what it has read is something else"
-    with pytest.raises(asr.AsrError, match="the search 'bean'; expected beam, two-pass or greedy"):
+    with pytest.raises(asr.AsrError, match="the search 'bean'; expected two-pass, beam or greedy"):
         asr.load(reading_bundle, search="bean")
 
 

@@ -205,7 +205,7 @@ def test_behind_a_closed_gate_the_chunks_are_those_of_an_open_one() -> None:
 def test_an_ended_silence_is_not_encoded_and_a_long_one_holds_nothing() -> None:
     stream, engine = open_stream(EndpointRules(), gate=True)
     stream.accept(np.zeros(120 * RATE, np.int16))
-    assert len(stream._frames) < 4 * (16 + 8) + 4
+    assert len(stream._windows._features) < 4 * (16 + 8) + 4
     stream.finish()
     assert len(engine.windows) == 12, "of 120 s of silence, 3.84 s are encoded"
 

@@ -337,7 +337,7 @@ def test_what_is_held_does_not_grow_with_the_audio() -> None:
         largest = 0
 
         def encode(self, features: np.ndarray, state: bool) -> tuple[np.ndarray, bool]:
-            held = stream._frames
+            held = stream._windows._features
             self.largest = max(self.largest, len(held if held.base is None else held.base))
             out = super().encode(features, state)
             self.windows.clear()

@@ -101,7 +101,6 @@ def test_others_can_reach_it_only_with_a_warning(tiny_bundle: Path) -> None:
         (["--host", "203.0.113.1"], "203.0.113.1:6006 can't be listened to: Cannot assign"),
         (["--host", "no such host"], "no such host:6006 can't be listened to: Name or service"),
         (["--host", ""], "an empty --host would mean everywhere"),
-        (["--search", "two-pass"], "--search two-pass: the streams of others would wait"),
     ],
 )
 def test_what_can_not_be_served_is_refused(
