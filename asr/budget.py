@@ -19,7 +19,7 @@ costs less per second of audio, for a call's fixed cost is shared: with the 4.9 
 0.015, 0.006, 0.004, 0.0029, 0.0025. Longer calls save nothing more, and cost memory.
 
 Search is no rung: a stream that begins with beam search ends with it. Greedy search would save more
-than half of the time at 320 ms; it is the caller's to choose, for the words of both differ. With two
+than half of the time at 320 ms; it is the caller's to choose, for the words of both differ. In two
 passes the rungs are those of the previews, and the longest has none left: it costs half, and its
 words are the same.
 

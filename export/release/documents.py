@@ -78,7 +78,7 @@ def results_part(before: str, card: Mapping[str, Any]) -> str:
     """Return the rows of the table of results with those of the model that has `card`."""
     rows = [
         f"| WER, {name} | {percent(row['wer'])} ({_interval(row)}); fp32 {percent(row['fp32_wer'])}"
-        f", two-pass {percent(row['two_pass_wer'])}, greedy {percent(row['greedy_wer'])}"
+        f", one pass {percent(row['one_pass_wer'])}, greedy {percent(row['greedy_wer'])}"
         f" | `make release-model` | split dev, {row['utterances']} utterances, {row['words']} words"
         f" | {card['date']} | {card['commit']} |\n"
         for name, row in card["wer"].items()
@@ -109,7 +109,7 @@ def _summary(card: Mapping[str, Any]) -> str:
 
 def _wer_table(card: Mapping[str, Any]) -> str:
     lines = [
-        "| development set | WER | 95 % interval | ins / del / sub | words | fp32 | two-pass "
+        "| development set | WER | 95 % interval | ins / del / sub | words | fp32 | one pass "
         "| greedy |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -117,7 +117,7 @@ def _wer_table(card: Mapping[str, Any]) -> str:
         label = f"{name} ({row['description']})" if row.get("description") else name
         errors = f"{row['insertions']} / {row['deletions']} / {row['substitutions']}"
         figures = [percent(row["wer"]), _interval(row), errors, str(row["words"])]
-        others = [percent(row[f"{other}_wer"]) for other in ("fp32", "two_pass", "greedy")]
+        others = [percent(row[f"{other}_wer"]) for other in ("fp32", "one_pass", "greedy")]
         lines.append("| " + " | ".join([label, *figures, *others]) + " |")
     conditions = f"{card['wer_conditions']}; {card['date']}, commit {card['commit']}."
     return "\n".join([*lines, "", conditions, _speechless(card["speechless"]), ""])

@@ -24,7 +24,7 @@ Reports = Mapping[str, EvaluationReport]
 MEASURED: Mapping[str, tuple[str, str | None]] = {
     "int8": ("int8", None),
     "fp32": ("fp32", None),
-    "two-pass": ("int8", "two-pass"),
+    "one pass": ("int8", "beam"),
     "greedy": ("int8", "greedy"),
 }
 """Precision and search, None for the bundle's own, of all that is measured."""

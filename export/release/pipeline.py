@@ -181,8 +181,7 @@ def _card(
         "training_hours_seen": round(heard_hours, 1),
         "recipe": options.recipe.as_posix(),
         "wer_conditions": (
-            f"int8, chunks of {recognizer.chunk_ms} ms, {recognizer.search} search, "
-            "development sets"
+            f"int8, chunks of {recognizer.chunk_ms} ms, {recognizer.search}, development sets"
         ),
         "wer": {
             name: _card_row(name, reports)
@@ -207,7 +206,7 @@ def _card_row(name: str, reports: Mapping[str, Reports]) -> dict[str, Any]:
         "words": errors.words,
         "utterances": len(report.scores),
         "fp32_wer": round(reports["fp32"][name].errors.rate, 4),
-        "two_pass_wer": round(reports["two-pass"][name].errors.rate, 4),
+        "one_pass_wer": round(reports["one pass"][name].errors.rate, 4),
         "greedy_wer": round(reports["greedy"][name].errors.rate, 4),
     }
 

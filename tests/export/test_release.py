@@ -48,7 +48,7 @@ def figures(int8: tuple[int, int], fp32: tuple[int, int] | None = None) -> dict[
         for name, errors in (
             ("int8", int8),
             ("fp32", fp32 or int8),
-            ("two-pass", int8),
+            ("one pass", int8),
             ("greedy", int8),
         )
     }
@@ -161,7 +161,7 @@ def test_a_better_model_is_put_in_place_with_all_that_is_said_of_it(
     assert card["commit"] == "abc1234"
     assert card["export"]["max_abs_error"]["encoder"] <= 1e-4
     near = card["wer"]["near"]
-    assert near["wer"] == near["fp32_wer"] == near["two_pass_wer"] == near["greedy_wer"] == 0.4
+    assert near["wer"] == near["fp32_wer"] == near["one_pass_wer"] == near["greedy_wer"] == 0.4
     assert (near["substitutions"], near["words"], near["utterances"]) == (400, WORDS, 1)
     assert near["description"] == "a quiet room"
     alone = card["speechless"]
@@ -342,7 +342,7 @@ def test_what_is_missing_is_said_before_the_measurement(
 def test_processes_measure_what_one_measures(bundle: asr.Bundle, data: Path) -> None:
     sets = {name: read_manifest(data / name / "manifest.jsonl", "dev") for name in SETS}
     found = measure(bundle.path, sets, QUIET)
-    assert set(found) == {"int8", "fp32", "two-pass", "greedy"}
+    assert set(found) == {"int8", "fp32", "one pass", "greedy"}
     for measured, (precision, search) in MEASURED.items():
         recognizer = asr.load(bundle.path, precision=precision, search=search)
         for name, manifest in sets.items():

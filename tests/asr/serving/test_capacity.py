@@ -76,9 +76,9 @@ def test_streams_that_come_at_once_leave_each_other_their_memory() -> None:
     """None has grown into its own yet when the next one comes."""
     capacity, _ = make(rtf=0.001, budget=Budget(memory_mb=130.5))
     refused = fill(capacity)
-    assert capacity.streams == 7, "two that compute, and five at 2 MB"
+    assert capacity.streams == 5, "two that compute, and three at 3 MB"
     assert refused.reason == "memory"
-    assert "8 streams may need 132 MB of memory, and the budget is 130.5 MB" in str(refused)
+    assert "6 streams may need 132 MB of memory, and the budget is 130.5 MB" in str(refused)
     capacity.release(POINT)
     capacity.admit(POINT)
 
