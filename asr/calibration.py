@@ -136,24 +136,37 @@ def calibrate(
     one belong chunks of it, so none of them needs less memory.
 
     What else runs can only add to a cost, and a larger chunk never costs more: a point that was
-    measured to cost more than one above it is taken to cost the same.
+    measured to cost more than one above it is taken to cost the same. With previews that holds if
+    all audio is previewed, as it is before an endpoint; of a chunk that settles because it is full,
+    the last part is not.
     """
     _shed(engine)  # so that what it grows by holds all that a stream adds ...
     before_mb = resident_mb()
     label_frame_s = _label_frame_s(engine, open_search)
     rtf, growth_mb = [], []
     for point in points:
-        dearest_s = dearest_chunk(point, settling).chunk_ms / 1000
-        stream_rtf = min(_stream_rtf(open_stream(point), point, dearest_s) for _ in range(_REPEATS))
-        searched = 2 - point.chunk_ms / 1000 / dearest_s  # times that a frame is
-        rtf.append(stream_rtf + searched * LABEL_FRAMES_PER_S * label_frame_s)
+        long_s = dearest_chunk(point, settling).chunk_ms / 1000
+        rtf.append(min(_stream_rtf(open_stream(point), long_s) for _ in range(_REPEATS)))
         growth_mb.append(max(0.0, resident_mb() - before_mb))
     _shed(engine)  # ... and is not in what the process holds when a stream is admitted
+    label_rtf = LABEL_FRAMES_PER_S * label_frame_s
+    if settling is not None:
+        second_rtf = rtf[list(points).index(settling)]
+        for number, point in enumerate(points):
+            if point < settling:
+                first_rtf = max(0.0, rtf[number] - second_rtf) / _previewed(point, settling)
+                rtf[number] = second_rtf + first_rtf + label_rtf
     growth = dict(zip(points, accumulate(growth_mb, max), strict=True))
     return Profile(
-        dict(zip(points, accumulate(rtf, min), strict=True)),
+        dict(zip(points, accumulate((cost + label_rtf for cost in rtf), min), strict=True)),
         {point: growth[dearest_chunk(point, settling)] for point in points},
     )
+
+
+def _previewed(point: OperatingPoint, settling: OperatingPoint) -> float:
+    """Return which part of a long chunk is previewed before it is full."""
+    previews = math.ceil(settling.chunk_ms / point.chunk_ms) - 1
+    return previews * point.chunk_ms / settling.chunk_ms
 
 
 def admit(
@@ -261,10 +274,9 @@ def _shed(engine: Engine) -> None:
     trim_heap()
 
 
-def _stream_rtf(stream: Stream, point: OperatingPoint, least_s: float) -> float:
-    """Return compute time over audio time of some chunks of noise, at least `least_s` of them."""
-    chunk_s = point.chunk_ms / 1000
-    chunks = math.ceil(max(_SHORTEST_S, least_s) / chunk_s)
+def _stream_rtf(stream: Stream, chunk_s: float) -> float:
+    """Return compute time over audio time of some chunks of noise that settle."""
+    chunks = math.ceil(_SHORTEST_S / chunk_s)
     noise = np.random.default_rng(0).standard_normal(
         round(SAMPLE_RATE * (chunks * chunk_s + _OVERLAP_S)), dtype=np.float32
     )

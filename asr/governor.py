@@ -8,8 +8,8 @@ less than 10 s at this point to judge by, the limit itself; or a queue of more t
 by how much dearer than calibrated the present point is. Latency never moves a stream down, for
 every point below has more of it.
 
-In two passes it decides when a long chunk has settled, so that what it judges by holds as much of
-the second pass as of the first.
+In two passes it judges by whole long chunks, when one has settled, and takes it that all audio is
+previewed at the points that have previews: before an endpoint it is.
 
 Up, one point at a time: to the preferred one, and to the quicker and dearer ones above that while
 the latency of the last 10 s is over its limit. It is tried when the point above should cost no more
@@ -36,8 +36,9 @@ What this guarantees, with n points, and tests/asr/test_governor.py tests:
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 from asr.budget import Budget, OperatingPoint, dearest_chunk
@@ -56,6 +57,8 @@ MAX_WAIT_S = 160.0  # four failed tries; beyond it, a stream would stay low for 
 TRIAL_S = MAX_WAIT_S  # a try that is taken back within this time has failed
 OVERRUN_EVERY_S = 10.0  # an overrun that goes on is told again after that
 
+_ROUNDING_S = 1e-6  # of sums of chunk lengths
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
@@ -63,10 +66,16 @@ class Measurement:
 
     time_s: float  # seconds of audio that the stream had been given behind it
     point: OperatingPoint  # with which it was computed
-    audio_s: float  # its length, with silence before it that was skipped
+    audio_s: float  # that nothing before it had heard, with silence before it that was skipped
     wall_s: float  # the computation; waiting for audio doesn't count
     queued_s: float = 0.0  # audio that waited behind it
-    settles: bool = True  # False: a preview, which the long chunk that it belongs to follows
+    previewed_s: float = 0.0  # of that audio, in two passes
+    settled_s: float | None = None  # audio up to it that is heard no more; None: this, in one pass
+
+    @property
+    def settles(self) -> bool:
+        """Whether it is no mere preview."""
+        return self.settled_s is None or self.settled_s > 0
 
     @property
     def latency_s(self) -> float:
@@ -92,14 +101,12 @@ class Governor:
         self.ladder = tuple(costs)
         self._costs = dict(costs)
         self._settling = settling
-        long_s = settling.chunk_ms / 1000 if settling else 0.0
-        self._settle_s = max(SETTLE_S, long_s)
-        self._window_s = math.ceil(WINDOW_S / long_s) * long_s if long_s else WINDOW_S
+        self._settle_s = max(SETTLE_S, settling.chunk_ms / 1000 if settling else 0.0)
         self._limit = budget.rtf or 1.0  # what takes longer than its audio never catches up
         self._latency_limit_ms = budget.latency_ms or math.inf
         self._preferred = self.ladder.index(preferred) if preferred else 0
         self._index = self.ladder.index(start) if start else self._preferred
-        self._window: deque[Measurement] = deque()  # since the last move, of at most _window_s
+        self._window: deque[Measurement] = deque()  # since the last move, of 10 s
         self._window_audio_s = self._window_wall_s = 0.0
         self._latencies: deque[float] = deque(maxlen=LATENCY_CHUNKS)
         self._now_s = 0.0  # audio observed
@@ -133,48 +140,69 @@ class Governor:
             return None
         queue_grew = self._queue_grew(chunk.queued_s)
         held_s = self._now_s - self._moved_s
-        if self._chunks < SETTLE_CHUNKS or held_s < self._settle_s:
+        if self._chunks < SETTLE_CHUNKS or held_s < self._settle_s - _ROUNDING_S:
             return None
         rtf = self._window_wall_s / self._window_audio_s
-        down_at = DOWN_AT if held_s >= self._window_s else 1.0  # a few seconds may be bad by chance
+        has_window = held_s >= WINDOW_S - _ROUNDING_S
+        down_at = DOWN_AT if has_window else 1.0  # a few seconds may be bad by chance
         decision = None
         if self.budget.rtf is not None and rtf > down_at * self.budget.rtf:
             decision = self._go_down(chunk, "rtf", rtf, self.budget.rtf)
         elif queue_grew:
             decision = self._go_down(chunk, "queue", chunk.queued_s, QUEUE_THREAT_S)
-        return decision or self._improve(chunk, rtf, held_s)
+        return decision or self._improve(chunk, held_s)
 
     def _add(self, chunk: Measurement) -> None:
         self._chunks += 1
         self._window.append(chunk)
         self._window_audio_s += chunk.audio_s
         self._window_wall_s += chunk.wall_s
-        while self._window_audio_s > self._window_s + 1e-6 and len(self._window) > 1:
-            old = self._window.popleft()
-            self._window_audio_s -= old.audio_s
-            self._window_wall_s -= old.wall_s
+        while len(self._window) > (count := self._first_long_chunk()):
+            old_s = sum(self._window[number].audio_s for number in range(count))
+            if self._window_audio_s - old_s < WINDOW_S - _ROUNDING_S:
+                break
+            for _ in range(count):
+                old = self._window.popleft()
+                self._window_audio_s -= old.audio_s
+                self._window_wall_s -= old.wall_s
+
+    def _first_long_chunk(self) -> int:
+        """Return how many of the oldest chunks are a long one with its previews."""
+        previews = takewhile(lambda chunk: not chunk.settles, self._window)
+        return sum(1 for _ in previews) + 1
 
     def _queue_grew(self, queued_s: float) -> bool:
         """Judge every 2 s of audio whether the queue is long and has grown."""
         judged_s, before_s = self._queue_mark
-        if self._now_s - judged_s < SETTLE_S:
+        if self._now_s - judged_s < SETTLE_S - _ROUNDING_S:
             return False
         self._queue_mark = self._now_s, queued_s
         return queued_s > max(QUEUE_THREAT_S, before_s)
 
-    def _latest_rtf(self) -> float:
-        """The RTF over the last 2 s, the last long chunk and 3 chunks."""
-        audio_s = wall_s = 0.0
-        for number, chunk in enumerate(reversed(self._window), start=1):
-            audio_s += chunk.audio_s
+    def _slowness(self, chunks: Iterable[Measurement]) -> float:
+        """How many times as much as calibrated some chunks cost, which were not all previews."""
+        expected_s = wall_s = 0.0
+        for chunk in chunks:
+            settling_cost = self._costs[dearest_chunk(chunk.point, self._settling)]
+            settled_s = chunk.audio_s if chunk.settled_s is None else chunk.settled_s
+            expected_s += settled_s * settling_cost
+            expected_s += chunk.previewed_s * (self._costs[chunk.point] - settling_cost)
             wall_s += chunk.wall_s
-            if number >= SETTLE_CHUNKS and audio_s >= self._settle_s:
-                break
-        return wall_s / audio_s
+        return wall_s / expected_s
 
-    def _predicted(self, index: int, rtf: float) -> float:
-        """The RTF to expect at a point, when it is `rtf` at the present one."""
-        return rtf * self._costs[self.ladder[index]] / self._costs[self.point]
+    def _latest(self) -> Iterator[Measurement]:
+        """Yield the chunks of the last 2 s, at least 3, and whole long ones."""
+        audio_s = 0.0
+        for number, chunk in enumerate(reversed(self._window)):
+            is_enough = number >= SETTLE_CHUNKS and audio_s >= self._settle_s - _ROUNDING_S
+            if is_enough and chunk.settles:  # it belongs to the long chunk before
+                break
+            audio_s += chunk.audio_s
+            yield chunk
+
+    def _predicted(self, index: int, slowness: float) -> float:
+        """The RTF to expect at a point, if all audio is previewed there that can be."""
+        return slowness * self._costs[self.ladder[index]]
 
     def _predicted_latency_ms(self, index: int) -> float:
         """The latency to expect at a point, by the chunks since the last move, of the last 10 s:
@@ -205,38 +233,41 @@ class Governor:
         elif budget == "queue":
             target = below[0]
         else:
-            holds = (i for i in below if self._predicted(i, found) <= DOWN_AT * limit)
+            slowness = self._slowness(self._window)
+            holds = (i for i in below if self._predicted(i, slowness) <= DOWN_AT * limit)
             target = next(holds, below[-1])
         self._wait_s = self._backoff_s
         return self._move(chunk, target, f"{budget} {found:.3g} of {limit:g}")
 
-    def _improve(self, chunk: Measurement, rtf: float, held_s: float) -> Moved | Overrun | None:
+    def _improve(self, chunk: Measurement, held_s: float) -> Moved | Overrun | None:
         """Go where the stream does better, if it can; tell where a broken latency has to stay."""
         limit = self.budget.latency_ms
         is_late = limit is not None and self._predicted_latency_ms(self._index) > limit
         if is_late or self._index > self._preferred:
-            rtf = max(rtf, self._latest_rtf())  # words are late before an overload is in the mean
-            obstacle = self._obstacle(chunk, rtf)
+            # Words are late before an overload is in the mean.
+            slowness = max(self._slowness(self._window), self._slowness(self._latest()))
+            obstacle = self._obstacle(chunk, slowness)
             if obstacle is None and held_s >= self._wait_s:
-                return self._go_up(chunk, rtf, is_late)
+                return self._go_up(chunk, slowness, is_late)
             if is_late and (obstacle or held_s >= WAIT_S):
                 return self._late(chunk, obstacle or "a quicker one failed lately")
         elif self._index < self._preferred and held_s >= self._backoff_s:
             return self._go_back(chunk)
         return None
 
-    def _obstacle(self, chunk: Measurement, rtf: float) -> str | None:
+    def _obstacle(self, chunk: Measurement, slowness: float) -> str | None:
         """What is in the way of the point above; None if nothing is but time."""
         if self._index == 0:
             return "it is the quickest of this stream"
-        if self._predicted(self._index - 1, rtf) > UP_AT * self._limit:
+        if self._predicted(self._index - 1, slowness) > UP_AT * self._limit:
             return "a quicker one would break the rtf"
         if chunk.queued_s > QUEUE_CALM_S:
             return "a quicker one would be slower to catch up"
         return None
 
-    def _go_up(self, chunk: Measurement, rtf: float, is_late: bool) -> Moved:
-        above = self._predicted(self._index - 1, rtf)
+    def _go_up(self, chunk: Measurement, slowness: float, is_late: bool) -> Moved:
+        rtf = self._predicted(self._index, slowness)
+        above = self._predicted(self._index - 1, slowness)
         reason = f"rtf {rtf:.3g}; {above:.3g} expected there, of {self._limit:g}"
         if is_late:
             latency_ms = self._predicted_latency_ms(self._index)

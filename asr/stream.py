@@ -50,7 +50,7 @@ class Stream:
         final = stream.finish()                         # after end() and the last window
 
     Everything that a stream holds has a fixed size but the transcript, and the audio that was
-    pushed and not yet encoded (32 kB a second). It isn't safe to use from two threads at once.
+    pushed and has not settled (32 kB a second). It isn't safe to use from two threads at once.
     """
 
     def __init__(
@@ -94,8 +94,8 @@ class Stream:
         self._supervisor = supervisor or ungoverned(self.point, engine.release_memory)
         if supervisor is not None:
             self._go_to(supervisor.point)
-        self._passed_frames = 0  # encoder frames that were heard, in a preview at least, or skipped
-        self._judged = 0.0, 0.0, 0  # wall and CPU seconds and those frames, up to the last chunk
+        # Wall and CPU seconds, and encoder frames by what became of them, up to the last chunk.
+        self._judged = 0.0, 0.0, 0, 0, 0
 
     @property
     def audio_s(self) -> float:
@@ -307,17 +307,21 @@ class Stream:
     def _measure(self) -> tuple[Measurement, float]:
         """Return what was measured since this was last called, and its CPU time: a chunk, and
         silence that was skipped."""
-        wall_s, cpu_s, frames = self._judged
-        self._judged = self.meter.compute_s, self.meter.cpu_s, self._passed_frames
+        windows = self._windows
+        frames = windows.settled_frames + windows.previewed_frames, windows.all_previewed_frames
+        spent = self.meter.compute_s, self.meter.cpu_s, *frames, windows.settled_frames
+        wall_s, cpu_s, heard, previewed, settled = np.subtract(spent, self._judged).tolist()
+        self._judged = spent
         chunk = Measurement(
             time_s=self.audio_s,
             point=self.point,
-            audio_s=(self._passed_frames - frames) * self._frame_s,
-            wall_s=self.meter.compute_s - wall_s,
+            audio_s=heard * self._frame_s,
+            wall_s=wall_s,
             queued_s=self.queued_s,
-            settles=not self._windows.previewed_frames,
+            previewed_s=previewed * self._frame_s,
+            settled_s=settled * self._frame_s,
         )
-        return chunk, self.meter.cpu_s - cpu_s
+        return chunk, cpu_s
 
     def _go_to(self, point: OperatingPoint) -> None:
         self.chunk_frames = round(point.chunk_ms / 1000 / self._frame_s)
@@ -341,7 +345,7 @@ class Stream:
         pass it is then encoded as in a stream without a gate, and not only nearly so. In two passes
         what was previewed settles first.
         """
-        if self._gate is None:
+        if self._gate is None or self._windows.is_waiting:
             return
         silent = self._segmenter.idle_frames
         if self._windows.previewed_frames:
@@ -360,7 +364,6 @@ class Stream:
 
     def _pass_on(self, frames: int) -> None:
         """Note that the next `frames` encoder frames were heard or skipped."""
-        self._passed_frames += frames
         if self._gate:
             self._gate.pass_on(frames)
 

@@ -44,6 +44,10 @@ class Windows:
         self._features = np.empty((0, num_mel_bins), dtype=np.float32)  # not settled
         self._state = self._preview_state = initial_state
         self._previewed = 0  # encoder frames, of those features
+        self.settled_frames = 0
+        """Encoder frames that settled or were skipped since the stream began."""
+        self.all_previewed_frames = 0
+        """And those that were previewed."""
         self._must_settle = self._ended = False
         self._next: Window | None = None
 
@@ -96,6 +100,11 @@ class Windows:
         """Whether what was previewed settles before anything else is heard."""
         return self._must_settle
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a window was given, and is still to be advanced by."""
+        return self._next is not None
+
     def next(self) -> Window | None:
         """Return the next window, None until its features are there; the same until `advance`."""
         if self._next is None:
@@ -110,6 +119,7 @@ class Windows:
         self._next, self._preview_state = None, state
         if window.is_preview:
             self._previewed += window.frames
+            self.all_previewed_frames += window.frames
         else:
             self._state = state
             self.skip(window.frames)
@@ -118,6 +128,7 @@ class Windows:
     def skip(self, frames: int) -> None:
         """Leave the features of the next encoder frames behind, with the state as it is."""
         self._features = self._features[self._streaming.subsampling_factor * frames :]
+        self.settled_frames += frames
         self._previewed, self._must_settle = 0, False
 
     def _cut(self) -> Window | None:

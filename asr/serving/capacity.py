@@ -14,8 +14,8 @@ FULL_AT = 0.7
 machine lets them wait for each other, and the rest of the server needs its time, too."""
 
 STREAM_MB = 3.0
-"""What a stream holds while others compute: 1.9 MB in two passes, for the encoder's state behind the
-last long chunk and that behind the last preview, and what waits for it."""
+"""What a stream holds while others compute: 2.1 MB in two passes, for the encoder's state behind
+the last long chunk and that behind the last preview, and what waits for it."""
 
 _WINDOW_S = 10.0
 _TELLING_S = 0.1  # of computation: less of it says nothing about the machine
@@ -133,9 +133,10 @@ class Capacity:
         self._forget()
 
     def _slowness(self) -> float:
-        """How many times as much as calibrated the streams cost."""
+        """How many times as much as calibrated the streams cost, 1 where it is less: in a pause a
+        stream costs little, as it does before its first long chunk, and that ends."""
         self._forget()
-        return self._found_s / self._expected_s if self._expected_s > _TELLING_S else 1.0
+        return max(1.0, self._found_s / self._expected_s) if self._expected_s > _TELLING_S else 1.0
 
     def _forget(self) -> None:
         start_s = self._clock() - _WINDOW_S

@@ -16,7 +16,8 @@ from asr.serving.protocol import Message, MessageWriter
 from asr.stream import Stream
 
 BLOCK_S = 0.32
-"""Audio of one step, at most: about a chunk, so that no stream holds a worker for long."""
+"""Audio of one step, at most: about a chunk, so that no stream holds a worker for longer than the
+2.56 s take that may settle with it."""
 
 BURST_S = 2.0
 """Audio that may come at once, behind a hiccup of the network, and is due at once."""

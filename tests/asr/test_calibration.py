@@ -204,7 +204,7 @@ class Bench(BurstEngine):
         self.held, self.rtf = held, rtf
         self.release_memory = held.release_memory
 
-    def measure(self, stream: OperatingPoint, point: OperatingPoint, least_s: float) -> float:
+    def measure(self, point: OperatingPoint, chunk_s: float) -> float:
         self.held.kept_mb = GROWTH_MB[point]
         return self.rtf[point]
 
@@ -229,25 +229,30 @@ def test_calibrating_takes_what_is_in_the_way_out_of_its_figures(
 
 
 def test_a_second_pass_is_in_the_figures_of_every_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its memory, what searching its tokens costs, and enough audio for one of its chunks."""
-    held = Held(monkeypatch)
-    rtf = dict(zip(POINTS, [0.07, 0.05, 0.03, 0.02, 0.01], strict=True))
-    bench, measured = Bench(held, rtf), []
+    """Its time, as if all audio were previewed, its memory, and what searching its tokens costs."""
+    held, settling = Held(monkeypatch), OperatingPoint(1280)
+    points = [OperatingPoint(ms) for ms in (160, 320, 500, 1280, 2560)]
+    first = dict(zip(points, [0.07, 0.05, 0.04, 0.02, 0.01], strict=True))
+    growth_mb = dict(zip(points, GROWTH_MB.values(), strict=True))
+    previewed = {160: 1120, 320: 960, 500: 1000, 1280: 0, 2560: 0}  # of 1280 ms
+    measured = []
+
+    def measure(point: OperatingPoint, chunk_s: float) -> float:
+        held.kept_mb = growth_mb[point]
+        measured.append(chunk_s)
+        if point >= settling:
+            return first[point]
+        return first[settling] + first[point] * previewed[point.chunk_ms] / 1280
+
+    bench = Bench(held, {})
     monkeypatch.setattr(calibration, "_label_frame_s", lambda *_: 1e-3)
-    monkeypatch.setattr(
-        calibration,
-        "_stream_rtf",
-        lambda stream, point, least_s: (
-            measured.append(least_s) or bench.measure(stream, point, least_s)
-        ),
-    )
-    profile = calibrate(bench, GreedySearch, lambda point: point, POINTS, POINTS[3])
-    assert set(measured) == {1.28, 2.56}, "the settling chunk, and the longest that is longer"
-    searched = [2 - 1 / 8, 2 - 1 / 4, 2 - 1 / 2, 1, 1]
+    monkeypatch.setattr(calibration, "_stream_rtf", measure)
+    profile = calibrate(bench, GreedySearch, lambda point: point, points, settling)
+    assert set(measured) == {1.28, 2.56}, "whole chunks of those that settle"
     assert list(profile.rtf.values()) == pytest.approx(
-        [cost + 16 * 1e-3 * times for cost, times in zip(rtf.values(), searched, strict=True)]
+        [cost + 0.02 + 2 * 0.016 for cost in (0.07, 0.05, 0.04)] + [0.02 + 0.016, 0.01 + 0.016]
     )
-    assert list(profile.growth_mb.values()) == [GROWTH_MB[POINTS[3]]] * 4 + [GROWTH_MB[POINTS[4]]]
+    assert list(profile.growth_mb.values()) == [growth_mb[settling]] * 4 + [growth_mb[points[-1]]]
 
 
 @pytest.mark.parametrize(("limit_ms", "expected"), [(230, None), (240, 160), (400, 320)])

@@ -484,24 +484,48 @@ def test_impossible_budgets(limit: float) -> None:
             Budget(**{name: limit})
 
 
-class TwoPassRun(Run):
-    """A stream that hears each 2.56 s again, at the cost of its lowest point."""
+TWO_PASS_COSTS = {
+    point: cost + (COSTS[LOWEST] if point < LOWEST else 0.0) for point, cost in COSTS.items()
+}
+"""With all audio previewed, as `asr.calibration` states them."""
 
-    previewed_s = 0.0
+
+class TwoPassRun(Run):
+    """A stream that hears each 2.56 s again, at the cost of its lowest point; some endpoints settle
+    before."""
+
+    def __init__(self, governor: Governor, seed: int = 0, endpoints: float = 0.0) -> None:
+        """`endpoints` is the share of the long chunks that settle before they are full."""
+        super().__init__(governor)
+        self.random, self.endpoints = Random(seed), endpoints
+        self.previewed_s, self.settles_at_s = 0.0, 2.56
 
     def chunk(self, rtf: float, queued_s: float = 0.0) -> None:
-        """`rtf` is the mean at the present point, both passes together."""
+        """`rtf` is that of the present point if all audio is previewed."""
         point = self.governor.point
-        audio_s = point.chunk_ms / 1000
+        factor = rtf / TWO_PASS_COSTS[point]
+        audio_s = min(point.chunk_ms / 1000, 2.56 - self.previewed_s)
+        is_full = self.previewed_s + audio_s > 2.56 - 1e-6
+        settles = is_full or self.previewed_s + audio_s >= self.settles_at_s
+        wall_s = 0.0 if is_full else factor * COSTS[point] * audio_s
+        self.previewed_s += audio_s
+        settled_s = self.previewed_s if settles else 0.0
+        if settles:
+            wall_s += factor * COSTS[LOWEST] * self.previewed_s
+            self.previewed_s = 0.0
+            early = self.random.random() < self.endpoints
+            self.settles_at_s = self.random.uniform(0.3, 2.56) if early else 2.56
         self.time_s += audio_s
-        second_s = rtf / TWO_PASS_COSTS[point] * COSTS[LOWEST] * 2.56
-        previews = 2.56 / audio_s - 1
-        first_s = (2.56 * rtf - second_s) / previews if previews else 0.0
-        settles = self.previewed_s + audio_s > 2.56 - 1e-6
-        self.previewed_s = 0.0 if settles else self.previewed_s + audio_s
-        wall_s = second_s if settles else first_s
         decision = self.governor.observe(
-            Measurement(self.time_s, point, audio_s, wall_s, queued_s, settles)
+            Measurement(
+                self.time_s,
+                point,
+                audio_s,
+                wall_s,
+                queued_s,
+                previewed_s=0.0 if is_full else audio_s,
+                settled_s=settled_s,
+            )
         )
         assert settles or decision is None
         if isinstance(decision, Moved):
@@ -510,18 +534,20 @@ class TwoPassRun(Run):
             self.overruns.append(decision)
 
 
-TWO_PASS_COSTS = {
-    point: COSTS[LOWEST] + cost * (1 - point.chunk_ms / LOWEST.chunk_ms)
-    for point, cost in COSTS.items()
-}
+def two_pass_run(
+    budget: Budget,
+    preferred: OperatingPoint = LADDER[1],
+    seed: int = 0,
+    endpoints: float = 0.0,
+) -> TwoPassRun:
+    governor = Governor(budget, TWO_PASS_COSTS, preferred=preferred, settling=LOWEST)
+    return TwoPassRun(governor, seed, endpoints)
 
 
-def scaled_two_pass(factor: float) -> Load:
-    return lambda _, point: factor * TWO_PASS_COSTS[point]
-
-
-def two_pass_run(budget: Budget, preferred: OperatingPoint = LADDER[1]) -> TwoPassRun:
-    return TwoPassRun(Governor(budget, TWO_PASS_COSTS, preferred=preferred, settling=LOWEST))
+def scaled_two_pass(factor: float, noise: Random | None = None) -> Load:
+    return lambda _, point: (
+        factor * TWO_PASS_COSTS[point] * (noise.uniform(0.9, 1.1) if noise else 1.0)
+    )
 
 
 @pytest.mark.parametrize("point", LADDER)
@@ -543,13 +569,41 @@ def test_an_overload_of_two_passes_leaves_the_second_alone() -> None:
     assert run.moves[0].time_s <= WINDOW_S + 2 * 2.56
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    factor=st.floats(0.4, 4.0),
+    preferred=st.sampled_from(LADDER[:3]),
+    endpoints=st.sampled_from([0.0, 0.3, 1.0]),
+    seed=st.integers(0, 1000),
+)
+def test_a_constant_load_of_two_passes_moves_at_most_once_for_each_point(
+    factor: float, preferred: OperatingPoint, endpoints: float, seed: int
+) -> None:
+    """Wherever endpoints cut the long chunks, and however much is previewed therefore."""
+    limit = 10 * TWO_PASS_COSTS[preferred] / factor
+    run = two_pass_run(Budget(rtf=limit), preferred, seed, endpoints)
+    run.until(1500, scaled_two_pass(10, Random(seed)))
+    assert len(run.moves) < len(LADDER), [move.reason for move in run.moves]
+
+
+@pytest.mark.parametrize("share", [0.6, 0.65, UP_AT - 0.01])
+@pytest.mark.parametrize("preferred", LADDER[:3])
+def test_after_an_overload_two_passes_return_to_the_preferred_point(
+    preferred: OperatingPoint, share: float
+) -> None:
+    run = two_pass_run(Budget(rtf=10 * TWO_PASS_COSTS[preferred] / share), preferred)
+    run.until(60, scaled_two_pass(60))
+    assert run.governor.point == LOWEST
+    run.until(60 + MAX_WAIT_S + WAIT_S * len(LADDER) + 10 * 2.56, scaled_two_pass(10))
+    assert run.governor.point == preferred
+
+
 def test_the_second_pass_is_as_late_at_any_point() -> None:
     """So a quicker one saves what waiting for its audio takes, and nothing of the second pass."""
-    rtf = 0.2
-    second_ms = 1000 * rtf / TWO_PASS_COSTS[LADDER[1]] * COSTS[LOWEST] * 2.56
+    second_ms = 1000 * 20 * COSTS[LOWEST] * 2.56
     for slack_ms, quicker in ((-20, True), (20, False)):
         run = two_pass_run(Budget(latency_ms=LADDER[1].wait_ms + second_ms + slack_ms))
-        run.until(30, scaled_two_pass(rtf / TWO_PASS_COSTS[LADDER[1]]))
+        run.until(30, scaled_two_pass(20))
         assert (run.governor.point == BEST) is quicker
         if quicker:
             assert run.governor.latency_ms == pytest.approx(BEST.wait_ms + second_ms)

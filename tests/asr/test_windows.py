@@ -229,6 +229,24 @@ def test_a_gate_closes_in_a_preview_too() -> None:
     assert 60 - 4.5 - 2 * 0.32 <= stream.skipped_s <= 60 - 4.5
 
 
+def test_a_gate_takes_nothing_from_a_window_that_was_given() -> None:
+    """A server may push audio before it advances by the window that it has."""
+    samples = np.concatenate([words(3), silence(8.0), words(4)])
+    for offset in range(0, 40_000, 5000):
+        engine = BurstEngine()
+        stream = open_stream(gate=True, chunk_frames=LONG, engine=engine)
+        for block in np.split(samples, range(offset, len(samples), 40_000)):
+            window = stream.next_window()
+            stream.push(block)
+            while window is not None:
+                stream.advance(*engine.encode(window, stream.encoder_state))
+                window = stream.next_window()
+        stream.end()
+        while (window := stream.next_window()) is not None:
+            stream.advance(*engine.encode(window, stream.encoder_state))
+        assert stream.finish().text == "a b c d e f g"
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     parts=st.lists(st.tuples(st.integers(1, 9), st.floats(0.3, 6.0)), min_size=1, max_size=5),
