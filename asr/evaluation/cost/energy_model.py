@@ -4,7 +4,8 @@ The method is that of Li et al., "Breaking Down Power Barriers in On-Device Stre
 2402.13076): each component costs its bytes times its invocations in a second of audio times the
 energy of a byte where it lives, plus its arithmetic. The encoder is invoked once a chunk, the
 joiner once a frame and, behind each emitted token, once more for what is left of the chunk, the
-predictor once a token.
+predictor once a token. That is one pass of greedy search: what more hypotheses and a second pass
+cost is in the measured figures only.
 
 The constants are Horowitz's for 45 nm at 0.9 V ("Computing's Energy Problem", ISSCC 2014, figure
 1.1.9): old, but published, and their ratios are what counts. So the figure compares models and
