@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from asr.entry import run_command
+from asr.errors import AsrError
 from training.corpora.cli import prepare
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -220,6 +221,28 @@ def language_model(
     console.print(
         f"{out}: {kept} n-grams of words, {out.stat().st_size / 1e6:.1f} MB", soft_wrap=True
     )
+
+
+@app.command()
+def average(
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders of trained models, two or more, each trained on from another."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the model to make.")],
+) -> None:
+    """Average the weights of models: of the ends of several runs, it often hears best."""
+    from training.checkpoint import average_models, keep_language_model, save_model
+
+    if len(models) < 2:
+        raise AsrError(f"one model, {models[0]}; expected two or more to average")
+    made = average_models(models)
+    save_model(out, made.model, made.tokenizer, heard_hours=made.heard_hours)
+    keep_language_model(models[-1], out)
+    console = Console(stderr=True)
+    console.print(f"{out}: the mean of {len(models)} models", soft_wrap=True)
 
 
 @app.command()

@@ -1,15 +1,24 @@
 """A saved model comes back as it was, or the error says what is wrong with its files."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
-from asr.errors import ExportError
-from training.checkpoint import TrainedModel, load_model, save_model
+from asr.errors import AsrError, ExportError
+from training.checkpoint import (
+    LANGUAGE_MODEL,
+    TrainedModel,
+    average_models,
+    load_model,
+    save_model,
+)
+from training.cli import app
 from training.model import ModelConfig, Transducer
 from training.tokenizer import Tokenizer, train_tokenizer
 
@@ -70,6 +79,43 @@ def test_half_weights_take_half_the_room(
     save_model(tmp_path / "full", model, tokenizer, half=False)
     sizes = [(tmp_path / kind / "model.safetensors").stat().st_size for kind in ("half", "full")]
     assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_an_average_is_the_mean_of_the_weights(
+    model: Transducer, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in ("one", "two", "three")]
+    found = []
+    for number, folder in enumerate(folders):
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight += 0.1 * number * torch.randn_like(weight)
+        save_model(folder, model, tokenizer, half=False, heard_hours=30.0 - number)
+        found.append({name: value.clone() for name, value in model.state_dict().items()})
+    (folders[-1] / LANGUAGE_MODEL).write_bytes(b"n-grams")
+    out = tmp_path / "mean"
+    done = CliRunner().invoke(app, ["average", *map(str, folders), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    made = TrainedModel.load(out)
+    assert made.heard_hours == 30.0
+    assert (out / LANGUAGE_MODEL).read_bytes() == b"n-grams"
+    for name, value in made.model.state_dict().items():
+        expected = sum(weights[name] for weights in found) / 3
+        torch.testing.assert_close(value, expected, atol=2e-3, rtol=2e-3)  # float16
+
+
+def test_models_that_differ_have_no_average(
+    model: Transducer, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    save_model(one, model, tokenizer)
+    wider = replace(model.config, joiner_dim=2 * model.config.joiner_dim)
+    save_model(other, Transducer(wider), tokenizer)
+    with pytest.raises(ExportError, match="its dimensions are not those of"):
+        average_models([one, other])
+    done = CliRunner().invoke(app, ["average", str(one), "--out", str(tmp_path / "mean")])
+    assert isinstance(done.exception, AsrError)
+    assert "expected two or more to average" in str(done.exception)
 
 
 def test_the_folder_has_all_that_fine_tuning_needs(
