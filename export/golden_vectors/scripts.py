@@ -1,6 +1,7 @@
 """Golden vectors without a model: segments, silence gate, governor and admission under scripts."""
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
@@ -65,6 +66,9 @@ class ScriptedSearch:
 
     def forget(self, count: int) -> None:
         del self._found[:count]
+
+    def fork(self) -> "ScriptedSearch":
+        return deepcopy(self)
 
     def skip(self, frames: int) -> None:
         self._frames += frames

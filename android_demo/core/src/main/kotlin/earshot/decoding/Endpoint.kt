@@ -80,9 +80,8 @@ class EndpointDetector(rules: EndpointRules, frameS: Double) {
         for (rule in arrayOf(silence, pause, length)) if (rule != null) near = minOf(near, rule)
         due(segment)?.let { near = minOf(near, it.frame - frames) }
         val first = segment.firstFrame
-        if (length != null && first != null && frames >= first + length && !segment.hasWholeWord) {
-            near = minOf(near, 1) // the next token may end the word that `length` waits for
-        }
+        // When it is long, the next token may end the word that `length` waits for.
+        if (length != null && first != null) near = minOf(near, first + length - frames)
         return maxOf(1, near)
     }
 
