@@ -36,7 +36,7 @@ What this guarantees, with n points, and tests/asr/test_governor.py tests:
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Literal
@@ -101,13 +101,14 @@ class Governor:
         self.ladder = tuple(costs)
         self._costs = dict(costs)
         self._settling = settling
-        self._settle_s = max(SETTLE_S, settling.chunk_ms / 1000 if settling else 0.0)
+        long_s = settling.chunk_ms / 1000 - _ROUNDING_S if settling else 0.0
+        self._settle_s = max(SETTLE_S, long_s)
         self._limit = budget.rtf or 1.0  # what takes longer than its audio never catches up
         self._latency_limit_ms = budget.latency_ms or math.inf
         self._preferred = self.ladder.index(preferred) if preferred else 0
         self._index = self.ladder.index(start) if start else self._preferred
         self._window: deque[Measurement] = deque()  # since the last move, of 10 s
-        self._window_audio_s = self._window_wall_s = 0.0
+        self._window_audio_s = self._window_nominal_s = self._window_wall_s = 0.0
         self._latencies: deque[float] = deque(maxlen=LATENCY_CHUNKS)
         self._now_s = 0.0  # audio observed
         self._moved_s = 0.0  # when that was, at the last move
@@ -140,11 +141,10 @@ class Governor:
             return None
         queue_grew = self._queue_grew(chunk.queued_s)
         held_s = self._now_s - self._moved_s
-        if self._chunks < SETTLE_CHUNKS or held_s < self._settle_s - _ROUNDING_S:
+        if self._chunks < SETTLE_CHUNKS or held_s < self._settle_s:
             return None
         rtf = self._window_wall_s / self._window_audio_s
-        has_window = held_s >= WINDOW_S - _ROUNDING_S
-        down_at = DOWN_AT if has_window else 1.0  # a few seconds may be bad by chance
+        down_at = DOWN_AT if held_s >= WINDOW_S else 1.0  # a few seconds may be bad by chance
         decision = None
         if self.budget.rtf is not None and rtf > down_at * self.budget.rtf:
             decision = self._go_down(chunk, "rtf", rtf, self.budget.rtf)
@@ -156,14 +156,13 @@ class Governor:
         self._chunks += 1
         self._window.append(chunk)
         self._window_audio_s += chunk.audio_s
+        self._window_nominal_s += self._nominal_s(chunk)
         self._window_wall_s += chunk.wall_s
-        while len(self._window) > (count := self._first_long_chunk()):
-            old_s = sum(self._window[number].audio_s for number in range(count))
-            if self._window_audio_s - old_s < WINDOW_S - _ROUNDING_S:
-                break
-            for _ in range(count):
+        while self._window_audio_s > WINDOW_S and len(self._window) > self._first_long_chunk():
+            for _ in range(self._first_long_chunk()):
                 old = self._window.popleft()
                 self._window_audio_s -= old.audio_s
+                self._window_nominal_s -= self._nominal_s(old)
                 self._window_wall_s -= old.wall_s
 
     def _first_long_chunk(self) -> int:
@@ -174,35 +173,35 @@ class Governor:
     def _queue_grew(self, queued_s: float) -> bool:
         """Judge every 2 s of audio whether the queue is long and has grown."""
         judged_s, before_s = self._queue_mark
-        if self._now_s - judged_s < SETTLE_S - _ROUNDING_S:
+        if self._now_s - judged_s < SETTLE_S:
             return False
         self._queue_mark = self._now_s, queued_s
         return queued_s > max(QUEUE_THREAT_S, before_s)
 
-    def _slowness(self, chunks: Iterable[Measurement]) -> float:
-        """How many times as much as calibrated some chunks cost, which were not all previews."""
-        expected_s = wall_s = 0.0
-        for chunk in chunks:
-            settling_cost = self._costs[dearest_chunk(chunk.point, self._settling)]
-            settled_s = chunk.audio_s if chunk.settled_s is None else chunk.settled_s
-            expected_s += settled_s * settling_cost
-            expected_s += chunk.previewed_s * (self._costs[chunk.point] - settling_cost)
-            wall_s += chunk.wall_s
-        return wall_s / expected_s
+    def _nominal_s(self, chunk: Measurement) -> float:
+        """The audio for which it would have cost as much as calibrated, with all of that previewed:
+        in one pass its own."""
+        settling = self._costs[dearest_chunk(chunk.point, self._settling)]
+        share = settling / self._costs[chunk.point]
+        settled_s = chunk.audio_s if chunk.settled_s is None else chunk.settled_s
+        return settled_s * share + chunk.previewed_s * (1 - share)
 
-    def _latest(self) -> Iterator[Measurement]:
-        """Yield the chunks of the last 2 s, at least 3, and whole long ones."""
-        audio_s = 0.0
+    def _nominal_rtf(self) -> float:
+        """The RTF here if all audio were previewed, over the window or the last 2 s, whole long
+        chunks and at least 3: what is worse."""
+        audio_s = nominal_s = wall_s = 0.0
         for number, chunk in enumerate(reversed(self._window)):
-            is_enough = number >= SETTLE_CHUNKS and audio_s >= self._settle_s - _ROUNDING_S
+            is_enough = number >= SETTLE_CHUNKS and audio_s >= self._settle_s
             if is_enough and chunk.settles:  # it belongs to the long chunk before
                 break
             audio_s += chunk.audio_s
-            yield chunk
+            nominal_s += self._nominal_s(chunk)
+            wall_s += chunk.wall_s
+        return max(self._window_wall_s / self._window_nominal_s, wall_s / nominal_s)
 
-    def _predicted(self, index: int, slowness: float) -> float:
-        """The RTF to expect at a point, if all audio is previewed there that can be."""
-        return slowness * self._costs[self.ladder[index]]
+    def _predicted(self, index: int, nominal_rtf: float) -> float:
+        """The RTF to expect at a point."""
+        return nominal_rtf * self._costs[self.ladder[index]] / self._costs[self.point]
 
     def _predicted_latency_ms(self, index: int) -> float:
         """The latency to expect at a point, by the chunks since the last move, of the last 10 s:
@@ -233,8 +232,8 @@ class Governor:
         elif budget == "queue":
             target = below[0]
         else:
-            slowness = self._slowness(self._window)
-            holds = (i for i in below if self._predicted(i, slowness) <= DOWN_AT * limit)
+            nominal_rtf = self._window_wall_s / self._window_nominal_s
+            holds = (i for i in below if self._predicted(i, nominal_rtf) <= DOWN_AT * limit)
             target = next(holds, below[-1])
         self._wait_s = self._backoff_s
         return self._move(chunk, target, f"{budget} {found:.3g} of {limit:g}")
@@ -244,30 +243,28 @@ class Governor:
         limit = self.budget.latency_ms
         is_late = limit is not None and self._predicted_latency_ms(self._index) > limit
         if is_late or self._index > self._preferred:
-            # Words are late before an overload is in the mean.
-            slowness = max(self._slowness(self._window), self._slowness(self._latest()))
-            obstacle = self._obstacle(chunk, slowness)
+            rtf = self._nominal_rtf()  # words are late before an overload is in the mean
+            obstacle = self._obstacle(chunk, rtf)
             if obstacle is None and held_s >= self._wait_s:
-                return self._go_up(chunk, slowness, is_late)
+                return self._go_up(chunk, rtf, is_late)
             if is_late and (obstacle or held_s >= WAIT_S):
                 return self._late(chunk, obstacle or "a quicker one failed lately")
         elif self._index < self._preferred and held_s >= self._backoff_s:
             return self._go_back(chunk)
         return None
 
-    def _obstacle(self, chunk: Measurement, slowness: float) -> str | None:
+    def _obstacle(self, chunk: Measurement, rtf: float) -> str | None:
         """What is in the way of the point above; None if nothing is but time."""
         if self._index == 0:
             return "it is the quickest of this stream"
-        if self._predicted(self._index - 1, slowness) > UP_AT * self._limit:
+        if self._predicted(self._index - 1, rtf) > UP_AT * self._limit:
             return "a quicker one would break the rtf"
         if chunk.queued_s > QUEUE_CALM_S:
             return "a quicker one would be slower to catch up"
         return None
 
-    def _go_up(self, chunk: Measurement, slowness: float, is_late: bool) -> Moved:
-        rtf = self._predicted(self._index, slowness)
-        above = self._predicted(self._index - 1, slowness)
+    def _go_up(self, chunk: Measurement, rtf: float, is_late: bool) -> Moved:
+        above = self._predicted(self._index - 1, rtf)
         reason = f"rtf {rtf:.3g}; {above:.3g} expected there, of {self._limit:g}"
         if is_late:
             latency_ms = self._predicted_latency_ms(self._index)
@@ -310,7 +307,7 @@ class Governor:
         self._queue_mark = self._now_s, chunk.queued_s
         self._chunks = 0
         self._window.clear()
-        self._window_audio_s = self._window_wall_s = 0.0
+        self._window_audio_s = self._window_nominal_s = self._window_wall_s = 0.0
         return Moved(chunk.time_s, before, self.point, reason)
 
     def _late(self, chunk: Measurement, why: str) -> Overrun | None:

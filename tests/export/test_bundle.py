@@ -49,9 +49,8 @@ def test_the_language_model_of_a_checkpoint_goes_along(checkpoint: Path, tmp_pat
     of_words = bundle.language_model
     assert of_words is not None
     assert of_words.transcript_weight == 0
-    recognizer = asr.load(bundle.path)
-    assert recognizer.search == "beam"
-    stream = recognizer.stream()
+    assert asr.load(bundle.path).search == "two-pass"
+    stream = asr.load(bundle.path, search="beam").stream()
     stream.accept(babble(2, seed=1))
     assert stream.finish().text
     arrays |= transcript_arrays([[2, 3], [4, 2, 3]], 30)
