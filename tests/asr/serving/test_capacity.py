@@ -58,6 +58,14 @@ def test_a_slower_machine_takes_fewer() -> None:
     assert capacity.streams == 14
 
 
+def test_what_costs_little_for_now_takes_no_more() -> None:
+    """A second pass comes behind the first 2.56 s, and speech behind a silence."""
+    capacity, _ = make(rtf=0.099)
+    capacity.observe(POINT, audio_s=20.0, compute_s=1.0)  # half of what it should
+    fill(capacity)
+    assert capacity.streams == 14
+
+
 def test_one_stream_is_always_taken() -> None:
     capacity, _ = make(rtf=5.0)
     fill(capacity)
