@@ -158,8 +158,11 @@ class Governor:
         self._window_audio_s += chunk.audio_s
         self._window_nominal_s += self._nominal_s(chunk)
         self._window_wall_s += chunk.wall_s
-        while self._window_audio_s > WINDOW_S and len(self._window) > self._first_long_chunk():
-            for _ in range(self._first_long_chunk()):
+        while self._window_audio_s > WINDOW_S:
+            oldest = self._first_long_chunk()
+            if oldest >= len(self._window):
+                break
+            for _ in range(oldest):
                 old = self._window.popleft()
                 self._window_audio_s -= old.audio_s
                 self._window_nominal_s -= self._nominal_s(old)

@@ -61,10 +61,7 @@ class Segmenter:
     @property
     def endpoint_is_due(self) -> bool:
         """Whether an endpoint is due by what was previewed."""
-        if self._detector is None:
-            return False
-        due = self._detector.due(self._transcript.segment)
-        return due is not None and due.frame <= self._frames + self._previewed
+        return self._rule_now() is not None
 
     def preview(self, encoder_out: Floats, time_s: float) -> list[Event]:
         """Tell what is in the next encoder frames `(C, joiner_dim)` as far as is known now: they
@@ -129,7 +126,7 @@ class Segmenter:
         if self._detector is None:
             return None
         due = self._detector.due(self._transcript.segment)
-        return due.rule if due and due.frame <= self._frames else None
+        return due.rule if due and due.frame <= self._frames + self._previewed else None
 
     def _end_segment(self, rule: Rule, time_s: float, reason: str = "") -> list[Event]:
         if self._detector:

@@ -248,15 +248,15 @@ class Stream:
         search on; return what became known by it. Raises BudgetExceeded as `accept` does, and
         AsrError if `next_window` has given none."""
         with self.meter.computing():
-            previewed = self._windows.previewed_frames
+            heard = self._windows.heard_frames
             window = self._windows.advance(state)
+            if self._gate:
+                self._gate.pass_on(self._windows.heard_frames - heard)
             if window.is_preview:
-                self._pass_on(window.frames)
                 events = self._segmenter.preview(encoder_out, self.audio_s)
                 if self._segmenter.endpoint_is_due:
                     self._windows.settle()
             else:
-                self._pass_on(window.frames - previewed)
                 events = self._segmenter.accept(encoder_out, self.audio_s)
             self._skip_silence()
         if not self._windows.must_settle:  # else it is one chunk with what settles
@@ -308,8 +308,8 @@ class Stream:
         """Return what was measured since this was last called, and its CPU time: a chunk, and
         silence that was skipped."""
         windows = self._windows
-        frames = windows.settled_frames + windows.previewed_frames, windows.all_previewed_frames
-        spent = self.meter.compute_s, self.meter.cpu_s, *frames, windows.settled_frames
+        frames = windows.heard_frames, windows.all_previewed_frames, windows.settled_frames
+        spent = self.meter.compute_s, self.meter.cpu_s, *frames
         wall_s, cpu_s, heard, previewed, settled = np.subtract(spent, self._judged).tolist()
         self._judged = spent
         chunk = Measurement(
@@ -358,14 +358,9 @@ class Stream:
         else:
             frames -= frames % self.chunk_frames
         self._windows.skip(frames)
-        self._pass_on(frames)
+        self._gate.pass_on(frames)
         self._segmenter.skip(frames)
         self._skipped_frames += frames
-
-    def _pass_on(self, frames: int) -> None:
-        """Note that the next `frames` encoder frames were heard or skipped."""
-        if self._gate:
-            self._gate.pass_on(frames)
 
     def _check_open(self) -> None:
         if self._ended:

@@ -73,6 +73,12 @@ class Windows:
         return self._streaming.encoder_frames(len(self._features))
 
     @property
+    def heard_frames(self) -> int:
+        """Encoder frames that were heard, in a preview at least, or skipped since the stream
+        began."""
+        return self.settled_frames + self._previewed
+
+    @property
     def previewed_frames(self) -> int:
         """How many of them were heard in a preview."""
         return self._previewed

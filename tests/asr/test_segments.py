@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from asr.bundle import StreamingConfig
 from asr.decoding.endpoint import EndpointRules
-from asr.decoding.gate import SilenceGate
 from asr.decoding.greedy import GreedySearch
 from asr.evaluation.meters import rss_mb
 from asr.features import FeatureConfig
-from asr.results import Endpoint, Event, Final, Partial
+from asr.results import Event, Final, Partial
 from asr.stream import Stream
+from tests.asr.burst_streams import endpoints, open_burst_stream
 from tests.asr.fake_engine import LETTERS, BurstEngine
 from tests.asr.signals import bursts
 
@@ -24,32 +24,12 @@ RATE = 16_000
 PAUSE = EndpointRules(silence_s=None, pause_s=1.2, length_s=None)
 
 
-def open_stream(
-    rules: EndpointRules | None, *, gate: bool = False, chunk_frames: int = 8
-) -> tuple[Stream, BurstEngine]:
-    engine, streaming = BurstEngine(), StreamingConfig(chunk_frames=chunk_frames)
-    stream = Stream(
-        engine,
-        GreedySearch(engine),
-        pieces=LETTERS,
-        features=FeatureConfig(),
-        streaming=streaming,
-        endpoints=rules,
-        gate=SilenceGate(streaming) if gate else None,
-    )
-    return stream, engine
-
-
 def recognise(
     samples: np.ndarray, rules: EndpointRules | None, **options: bool | int
 ) -> tuple[list[Event], Final]:
-    stream, _ = open_stream(rules, **options)
+    stream, _ = open_burst_stream(rules, **options)
     events = stream.accept(samples)
     return events, stream.finish()
-
-
-def endpoints(events: list[Event], final: Final) -> list[Endpoint]:
-    return [event for event in (*events, *final.endpoints) if isinstance(event, Endpoint)]
 
 
 def groups(*silences_s: float) -> np.ndarray:
@@ -106,7 +86,7 @@ def test_silence_fires_without_words_and_once_in_a_silence() -> None:
     assert (found[0].start_s, found[0].end_s) == (2.4, 2.4)
     assert found[2].start_s == pytest.approx(found[1].end_s + 2.4)
     # Each is told within a chunk (and its look-ahead) of the time at which it fired.
-    stream, _ = open_stream(EndpointRules())
+    stream, _ = open_burst_stream(EndpointRules())
     told = [event for block in np.array_split(samples, 217) for event in stream.accept(block)]
     assert endpoints(told, final)[0].time_s == pytest.approx(2.4, abs=0.5)
 
@@ -126,7 +106,7 @@ def test_length_cuts_between_words_and_keeps_the_context() -> None:
 
 
 def test_partials_show_the_open_segment() -> None:
-    stream, _ = open_stream(PAUSE)
+    stream, _ = open_burst_stream(PAUSE)
     shown = []
     for block in np.array_split(groups(2.0), 100):
         for event in stream.accept(block):
@@ -158,7 +138,7 @@ def test_no_word_is_lost_or_told_twice(
     events, final = recognise(samples, rules)
     expected = [(item.rule, item.words, item.start_s) for item in endpoints(events, final)]
 
-    stream, _ = open_stream(rules, gate=gate, chunk_frames=chunk_frames)
+    stream, _ = open_burst_stream(rules, gate=gate, chunk_frames=chunk_frames)
     events = [event for block in np.split(samples, sorted(cuts)) for event in stream.accept(block)]
     final = stream.finish()
     found = endpoints(events, final)
@@ -176,7 +156,7 @@ def test_no_word_is_lost_or_told_twice(
 @pytest.mark.parametrize("chunk_frames", [4, 8, 64])
 def test_the_gate_loses_no_word_and_no_time(silence_s: float, chunk_frames: int) -> None:
     samples = groups(silence_s, silence_s)
-    stream, engine = open_stream(None, gate=True, chunk_frames=chunk_frames)
+    stream, engine = open_burst_stream(None, gate=True, chunk_frames=chunk_frames)
     stream.accept(samples)
     result = stream.finish().result
     _, plain = recognise(samples, None)
@@ -191,8 +171,8 @@ def test_the_gate_loses_no_word_and_no_time(silence_s: float, chunk_frames: int)
 def test_behind_a_closed_gate_the_chunks_are_those_of_an_open_one() -> None:
     """Chunks of speech begin where they would have begun, so they are encoded alike."""
     samples = groups(10.0)
-    gated, engine = open_stream(None, gate=True)
-    plain, plain_engine = open_stream(None)
+    gated, engine = open_burst_stream(None, gate=True)
+    plain, plain_engine = open_burst_stream(None)
     for stream in (gated, plain):
         stream.accept(samples)
         stream.finish()
@@ -203,7 +183,7 @@ def test_behind_a_closed_gate_the_chunks_are_those_of_an_open_one() -> None:
 
 
 def test_an_ended_silence_is_not_encoded_and_a_long_one_holds_nothing() -> None:
-    stream, engine = open_stream(EndpointRules(), gate=True)
+    stream, engine = open_burst_stream(EndpointRules(), gate=True)
     stream.accept(np.zeros(120 * RATE, np.int16))
     assert len(stream._windows._features) < 4 * (16 + 8) + 4
     stream.finish()
@@ -212,7 +192,7 @@ def test_an_ended_silence_is_not_encoded_and_a_long_one_holds_nothing() -> None:
 
 def test_the_gate_waits_for_a_rule_that_counts_the_silence() -> None:
     samples = np.concatenate([groups(), np.zeros(30 * RATE, np.float32)])
-    stream, _ = open_stream(EndpointRules(silence_s=20.0, pause_s=1.2), gate=True)
+    stream, _ = open_burst_stream(EndpointRules(silence_s=20.0, pause_s=1.2), gate=True)
     events = stream.accept(samples)
     assert [event.rule for event in endpoints(events, stream.finish())] == ["pause", "silence"]
     assert 8.0 < stream.skipped_s < 10.5
@@ -237,7 +217,7 @@ def test_closed_segments_leave_nothing_in_the_search() -> None:
 @pytest.mark.parametrize("rules", [None, EndpointRules()])
 def test_an_hour_is_held_in_the_memory_of_a_minute(rules: EndpointRules | None) -> None:
     """But for its text: 12 000 words here, with a thousand segments or without."""
-    stream, engine = open_stream(rules, gate=True)
+    stream, engine = open_burst_stream(rules, gate=True)
     minute = np.concatenate([groups(*[0.5] * 10, 6.0, *[1.5] * 9), np.zeros(3 * RATE, np.float32)])
     held = []
     for _ in range(3600 * RATE // len(minute) + 1):
@@ -251,7 +231,7 @@ def test_an_hour_is_held_in_the_memory_of_a_minute(rules: EndpointRules | None) 
 
 
 def test_the_tokens_of_the_segments_are_those_of_the_result() -> None:
-    stream, _ = open_stream(PAUSE)
+    stream, _ = open_burst_stream(PAUSE)
     events = stream.accept(np.append(groups(2.0, 2.0), np.zeros(8000, np.float32)))
     assert [token.piece for token in stream.segment_tokens] == ["▁a", "▁b", "▁c"]
     final = stream.finish()

@@ -12,15 +12,13 @@ import asr
 from asr.budget import Budget
 from asr.bundle import StreamingConfig
 from asr.decoding.endpoint import EndpointRules
-from asr.decoding.gate import SilenceGate
-from asr.decoding.greedy import GreedySearch
 from asr.engines import Floats
 from asr.errors import AsrError
-from asr.features import FeatureConfig
-from asr.results import Endpoint, Event, Final, Partial
+from asr.results import Endpoint, Event, Partial
 from asr.stream import Stream
 from asr.windows import Window, Windows
-from tests.asr.fake_engine import LETTERS, BurstEngine
+from tests.asr.burst_streams import endpoints, open_burst_stream
+from tests.asr.fake_engine import BurstEngine
 from tests.asr.signals import bursts
 from tests.samples import SAMPLES, read_samples
 
@@ -52,21 +50,15 @@ def open_stream(
     engine: BurstEngine | None = None,
     settling_frames: int | None = LONG,
 ) -> Stream:
-    engine, streaming = engine or BurstEngine(), StreamingConfig(chunk_frames=chunk_frames)
-    return Stream(
-        engine,
-        GreedySearch(engine),
-        pieces=LETTERS,
-        features=FeatureConfig(),
-        streaming=streaming,
-        endpoints=rules,
-        gate=SilenceGate(streaming) if gate else None,
+    """Return a stream of two passes, unless `settling_frames` is None."""
+    stream, _ = open_burst_stream(
+        rules,
+        gate=gate,
+        chunk_frames=chunk_frames,
         settling_frames=settling_frames,
+        engine=engine,
     )
-
-
-def segments(events: list[Event], final: Final) -> list[Endpoint]:
-    return [each for each in (*events, *final.endpoints) if isinstance(each, Endpoint)]
+    return stream
 
 
 def silence(seconds: float) -> NDArray[np.float32]:
@@ -193,7 +185,7 @@ def test_an_endpoint_does_not_wait_for_a_long_chunk() -> None:
     stream = open_stream(rules)
     samples = np.concatenate([words(3), silence(1.7)])
     events = [e for at in range(0, len(samples), 160) for e in stream.accept(samples[at:][:160])]
-    (endpoint,) = segments(events, stream.finish())
+    (endpoint,) = endpoints(events, stream.finish())
     assert endpoint.rule == "pause" and endpoint.text == "a b c"
     assert 0.4 <= endpoint.time_s - endpoint.end_s <= 0.4 + 0.32 + 0.08
 
@@ -213,7 +205,7 @@ def test_an_endpoint_that_only_a_preview_saw_is_none() -> None:
     rules = EndpointRules(silence_s=None, pause_s=0.8, length_s=None)
     stream = open_stream(rules, engine=LateEngine())
     events = stream.accept(np.concatenate([words(5), silence(2.0)]))
-    (endpoint,) = segments(events, stream.finish())
+    (endpoint,) = endpoints(events, stream.finish())
     assert endpoint.text == "a b c d e"
 
 
@@ -278,8 +270,8 @@ def test_each_word_is_told_once_and_never_taken_back(
         for count, seconds in parts
         for event in plain.accept(np.concatenate([words(count), silence(seconds)]))
     ]
-    expected = segments(plain_events, plain.finish())
-    found = segments(events, final)
+    expected = endpoints(plain_events, plain.finish())
+    found = endpoints(events, final)
     assert [(e.rule, e.words, e.start_s) for e in found] == [
         (e.rule, e.words, e.start_s) for e in expected
     ]
