@@ -297,6 +297,43 @@ def align(
     console.print(f"{report.rows} rows in {out}", soft_wrap=True)
 
 
+@app.command()
+def splice(
+    manifests: Annotated[
+        list[Path],
+        typer.Argument(help="What `asr-train align` wrote: JSON lines with `words`; one or more."),
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder of the corpus to make.")],
+    rounds: Annotated[
+        int, typer.Option(min=1, help="How often each recording is cut and joined, each otherwise.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same corpus.")] = 1,
+    alone: Annotated[
+        bool,
+        typer.Option(
+            "--alone", help="Join no recording with another: who speaks in them is not known."
+        ),
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+) -> None:
+    """Cut recordings between words and join the pieces of each speaker in new orders, so that they
+    can't be learned by heart; started again, it goes on."""
+    from asr.cli.signals import stop_on_signals
+    from training.splicing import SplicingSettings
+    from training.splicing import splice as make
+
+    with stop_on_signals() as stopped:
+        report = make(out, SplicingSettings(tuple(manifests), rounds, seed, alone), jobs, stopped)
+    console = Console(stderr=True)
+    for reason in report.skipped:
+        console.print(f"skipped {reason}", markup=False, soft_wrap=True)
+    made = f"{report.utterances} utterances, {report.hours:.2f} hours"
+    if report.stopped:
+        console.print(f"stopped after {made}; the same command goes on", soft_wrap=True)
+        raise typer.Exit(130)
+    console.print(f"{made}: {report.manifest}", soft_wrap=True)
+
+
 @app.command("augment-demo")
 def augment_demo(
     recording: Annotated[Path, typer.Argument(help="Any recording of speech.")],

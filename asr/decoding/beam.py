@@ -20,6 +20,10 @@ MARGIN = 6.0
 CERTAIN_BLANK = -0.02
 """Log-probability of blank, 2 % below certainty: the labels of such a frame are passed over."""
 
+NOTHING_MARGIN = 4.0
+"""Nats by which the first words must be likelier than that nobody has spoken, to be told: most
+sounds are not speech."""
+
 MOST_UNSTABLE = 48
 """Tokens at the end of the best hypothesis that may still change; before them, nothing may."""
 
@@ -58,6 +62,7 @@ class BeamSearch:
     """
 
     _root: _Node  # behind what was forgotten
+    _start: _Node  # before the first token since the search began
     _paths: list[_Path]  # the best first
 
     def __init__(self, engine: Engine, fusion: Fusion | None = None, beam: int = BEAM) -> None:
@@ -68,7 +73,10 @@ class BeamSearch:
 
     @property
     def best(self) -> Hypothesis:
-        """See `Search`. Stable is what all hypotheses share."""
+        """See `Search`. Stable is what all hypotheses share. None has a token as long as it may
+        well be that nobody has spoken since the search began."""
+        if any(path.last is self._start and path.score > -NOTHING_MARGIN for path in self._paths):
+            return Hypothesis([], stable=0)
         chain = self._chain(self._paths[0])
         stable = len(chain)
         for path in self._paths[1:]:
@@ -110,7 +118,7 @@ class BeamSearch:
         self._begin()
 
     def _begin(self) -> None:
-        self._root = _Node(None, None)
+        self._root = self._start = _Node(None, None)
         self._paths = [_Path(0.0, self._root, 0, INITIAL_CONTEXT, lm_before=None)]
 
     def _step(self, block: Floats, row: int) -> None:

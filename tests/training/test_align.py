@@ -10,7 +10,8 @@ import pytest
 import soundfile
 
 from asr.errors import CorpusError
-from asr.evaluation.bench.emission import SENTENCES, read_timed_manifest, synthesize
+from asr.evaluation.bench.emission import SENTENCES, synthesize
+from asr.evaluation.corpora.timed import read_timed_manifest
 from training.align import AlignedWord, align, align_manifest, read_samples, words_of_path
 from training.checkpoint import TrainedModel
 

@@ -7,12 +7,8 @@ A row has `phones`, [phone, end in s], where the synthesiser's phones are those 
 `training.synthesis.phones`, and `words`, with `start_s` and `end_s`, where all times are known.
 """
 
-import errno
 import hashlib
-import io
-import json
 import math
-import os
 import tempfile
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,16 +16,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import soundfile
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr.errors import CorpusError
 from asr.features import SAMPLE_RATE
-from training.locking import exclusive
+from training.corpus_folder import FORMATS, CorpusFolder, Row, encode
 from training.synthesis.script import script
 from training.synthesis.sentence import Sentence, as_spoken
 from training.synthesis.speech import Speech, SynthesizerRefusal, Utterance
@@ -38,12 +32,7 @@ from training.synthesis.voices import FLITE, SYNTHESIZERS, VoiceGroup, describe,
 _DEV_SHARE = 0.02
 _LOWEST, _HIGHEST = 0.8, 1.25  # of duration stretch and pitch
 
-# What (libsndfile's format, its subtype) a recording is written in.
-_FORMATS = {"flac": ("FLAC", "PCM_16"), "opus": ("OGG", "OPUS")}
-
 _PROBE = as_spoken("The old captain saw many boats, and went home.")
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -65,13 +54,13 @@ class SynthesisSettings:
                 f"voices {self.groups!r}; expected a number above 0, a share from 0 to below 1, "
                 "and at least one voice"
             )
-        if self.choice not in ("random", "coverage") or self.format not in _FORMATS:
+        if self.choice not in ("random", "coverage") or self.format not in FORMATS:
             raise CorpusError(
                 f"got choice {self.choice!r} and format {self.format!r}; expected random or "
-                f"coverage, and {' or '.join(_FORMATS)}"
+                f"coverage, and {' or '.join(FORMATS)}"
             )
 
-    def claim(self) -> dict[str, Any]:
+    def claim(self) -> Row:
         """What the corpus remembers, to be continued with the same settings only."""
         return {
             "seed": self.seed,
@@ -123,18 +112,14 @@ def synthesize(
         raise CorpusError(
             f"{settings.text}: no such file; expected a text, plain or .xz, or a manifest"
         )
-    try:
-        with exclusive(out_dir / "synthesis.lock"):
-            ids = _claim(out_dir, settings)
-            return _make(out_dir, settings, ids, hours, jobs, stopped)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise CorpusError(_disk_full(out_dir, error)) from error
+    folder = CorpusFolder(out_dir, "synthesis")
+    with folder.exclusively():
+        ids = folder.claim(settings.claim(), "synth", _UNCLAIMED)
+        return _make(folder, settings, ids, hours, jobs, stopped)
 
 
 def _make(
-    out_dir: Path,
+    folder: CorpusFolder,
     settings: SynthesisSettings,
     ids: str,
     hours: float,
@@ -145,7 +130,6 @@ def _make(
     skipped: list[str] = []
     wanted_s, spoken_s = hours * 3600, 0.0
     said = enumerate(script(settings.text, settings.seed, settings.choice, settings.spoken_forms))
-    manifest = out_dir / "manifest.jsonl"
     with _progress() as progress, ThreadPoolExecutor(jobs) as pool:
         task = progress.add_task("synthesis", total=math.ceil(wanted_s))
         shard = 0
@@ -160,7 +144,7 @@ def _make(
                     f"{hours} were asked for; give more text or fewer hours"
                 )
             names = _Names(ids, f"audio/{shard:05d}", settings.format)
-            with closing(_shard_rows(out_dir, shard, drawn, names, pool)) as shard_rows:
+            with closing(_shard_rows(folder, shard, drawn, names, pool)) as shard_rows:
                 for row in shard_rows:
                     if "skipped" in row:
                         skipped.append(f"{row['id']}: {row['text']}: {row['skipped']}")
@@ -173,10 +157,10 @@ def _make(
                         break
                     if stopped():
                         made = len(rows), spoken_s / 3600, tuple(skipped)
-                        return SynthesisReport(manifest, *made, stopped=True)
+                        return SynthesisReport(folder.manifest, *made, stopped=True)
             shard += 1
-    _write_rows(manifest, rows)
-    return SynthesisReport(manifest, len(rows), spoken_s / 3600, tuple(skipped))
+    folder.write_manifest(rows)
+    return SynthesisReport(folder.manifest, len(rows), spoken_s / 3600, tuple(skipped))
 
 
 def _draw(seed: int, groups: Sequence[VoiceGroup], index: int, sentence: Sentence) -> Utterance:
@@ -215,7 +199,7 @@ class _Names:
 
 
 def _shard_rows(
-    out_dir: Path,
+    folder: CorpusFolder,
     shard: int,
     utterances: Sequence[Utterance],
     names: _Names,
@@ -225,11 +209,10 @@ def _shard_rows(
 
     The record is written after the last row, so a shard that its reader leaves early has none.
     """
-    record = out_dir / "shards" / f"{shard:05d}.jsonl"
-    if record.exists():
-        yield from map(json.loads, record.read_text(encoding="utf-8").splitlines())
+    finished = folder.finished(f"{shard:05d}")
+    if finished is not None:
+        yield from finished
         return
-    (out_dir / names.folder).mkdir(parents=True, exist_ok=True)
     made: dict[int, Future[dict[int, tuple[Row, bytes]]]] = {}  # the batch of each utterance
     for batch in _batches(utterances):
         future = pool.submit(_make_rows, batch, names)
@@ -239,13 +222,13 @@ def _shard_rows(
         for utterance in utterances:
             row, encoded = made.pop(utterance.index).result()[utterance.index]
             if "skipped" not in row:
-                _write(out_dir / row["audio"], encoded)
+                folder.write_audio(row["audio"], encoded)
             rows.append(row)
             yield row
     finally:
         for future in made.values():
             future.cancel()
-    _write_rows(record, rows)
+    folder.finish(f"{shard:05d}", rows)
 
 
 def _batches(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
@@ -276,7 +259,7 @@ def _make_rows(utterances: Sequence[Utterance], names: _Names) -> dict[int, tupl
             made[utterance.index] = row | {"skipped": str(speech)}, b""
         else:
             row |= _describe(utterance, speech, names.audio(utterance))
-            made[utterance.index] = row, _encode(speech, names.format)
+            made[utterance.index] = row, encode(speech.samples, names.format)
     return made
 
 
@@ -305,59 +288,6 @@ def _describe(utterance: Utterance, speech: Speech, audio: str) -> Row:
     return row
 
 
-def _encode(speech: Speech, kind: str) -> bytes:
-    container, subtype = _FORMATS[kind]
-    encoded = io.BytesIO()
-    soundfile.write(encoded, speech.samples, SAMPLE_RATE, format=container, subtype=subtype)
-    return encoded.getvalue()
-
-
-def _claim(out_dir: Path, settings: SynthesisSettings) -> str:
-    """Record how the corpus is drawn, or raise CorpusError if `out_dir` was drawn otherwise.
-
-    Returns what the ids of its utterances begin with: corpora that are drawn otherwise can be
-    trained on together.
-    """
-    drawn = settings.claim()
-    ids = f"synth-{hashlib.sha256(json.dumps(drawn).encode()).hexdigest()[:6]}"
-    claim = out_dir / "synthesis.json"
-    if claim.exists():
-        found = _UNCLAIMED | json.loads(claim.read_text(encoding="utf-8"))
-        if changed := [key for key in drawn if found.get(key) != drawn[key]]:
-            was = "; ".join(
-                f"{key} {_shortened(found.get(key))}, now {_shortened(drawn[key])}"
-                for key in changed
-            )
-            raise CorpusError(
-                f"{out_dir} has a corpus drawn with {was}; give another directory, or the same "
-                "settings to continue it"
-            )
-        ids = found["ids"]
-    (out_dir / "shards").mkdir(parents=True, exist_ok=True)
-    _write(claim, (json.dumps(drawn | {"ids": ids}, indent=2) + "\n").encode())
-    return ids
-
-
-def _shortened(value: object) -> str:
-    """A value as it is written, or the beginning of a long list of voices."""
-    written = repr(value)
-    return written if len(written) <= 100 else f"{written[:100]}..."
-
-
-def _disk_full(out_dir: Path, error: OSError) -> str:
-    records = sorted((out_dir / "shards").glob("*.jsonl"))
-    try:
-        rows = [json.loads(line) for path in records for line in path.read_text().splitlines()]
-    except (OSError, ValueError):
-        rows = []
-    hours = sum(row.get("duration", 0.0) for row in rows) / 3600
-    return (
-        f"{out_dir}: {error.strerror}. Kept: {len(records)} finished shards, {hours:.2f} hours of "
-        "speech. Make room (an hour is about 70 MB in FLAC, 15 MB in Opus), and give the same "
-        "command to go on"
-    )
-
-
 def _progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
@@ -366,18 +296,3 @@ def _progress() -> Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
-
-
-def _write_rows(path: Path, rows: Sequence[Row]) -> None:
-    _write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """All or nothing: a killed run or a full disk leaves no half file under its final name."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

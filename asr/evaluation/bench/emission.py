@@ -1,22 +1,17 @@
 """Speech whose word times are known: synthesised here, or stated by a manifest.
 
 flite (Black and Lenzo, 2001; https://github.com/festvox/flite) prints when each of its phones ends,
-so of its speech the times are exact. A manifest may have them as `words`, a list of
-`{"word": ..., "start_s": ..., "end_s": ...}`; `asr-train align` writes such a manifest.
+so of its speech the times are exact. For manifests see `asr.evaluation.corpora.timed`.
 """
 
 import subprocess
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from asr.errors import AsrError, ManifestError
-from asr.evaluation.bench.latency import TimedWord
-from asr.evaluation.corpora.manifest import Utterance, parse_row, read_json_rows, select_rows
-from asr.schema import is_finite
-from asr.text import normalize
+from asr.errors import AsrError
+from asr.evaluation.corpora.timed import TimedWord, read_timed_manifest
 
 VOICE = "slt"
 SENTENCES = (
@@ -88,46 +83,6 @@ def parse_phones(output: str) -> list[tuple[str, float]]:
     return phones
 
 
-def read_timed_manifest(path: Path) -> list[TimedSpeech]:
-    """Return the usable recordings of a manifest that state when their words were said.
-
-    Raises ManifestError as `read_manifest` does, and for `words` that can't be read.
-    """
-    stated: dict[str, Any] = {}
-
-    def parse(row: Mapping[str, Any], folder: Path) -> Utterance:
-        utterance = parse_row(row, folder)
-        stated.setdefault(utterance.id, row.get("words"))  # of two rows, the first one counts
-        return utterance
-
-    # What isn't a row is reported by who plays them.
-    rows = select_rows(read_json_rows(path, parse), str(path)).utterances
-    timed = [
-        TimedSpeech(row.audio, _read_words(stated[row.id], f"{path}: {row.id}"))
-        for row in rows
-        if stated[row.id]
-    ]
-    return [speech for speech in timed if speech.words]
-
-
-def _read_words(words: Any, where: str) -> tuple[TimedWord, ...]:
-    expected = "expected objects with word, start_s and end_s, in the order of time"
-    if not isinstance(words, list):
-        raise ManifestError(f"{where}: words is {words!r}; {expected}")
-    timed: list[TimedWord] = []
-    for word in words:
-        try:
-            text, start_s, end_s = word["word"], word["start_s"], word["end_s"]
-        except (TypeError, KeyError) as error:
-            raise ManifestError(f"{where}: words has {word!r}; {expected}") from error
-        fits = isinstance(text, str) and is_finite(start_s) and is_finite(end_s)
-        if not (fits and start_s <= end_s and (not timed or timed[-1].start_s <= start_s)):
-            raise ManifestError(f"{where}: words has {word!r}; {expected}")
-        parts = normalize(text).split()  # "21" is two words, said within the same time
-        timed += [TimedWord(part, float(start_s), float(end_s)) for part in parts]
-    return tuple(timed)
-
-
 def _phone_counts(sentence: str) -> list[int]:
     """How many phones each word has, said alone."""
     counts = []
@@ -164,10 +119,10 @@ def timed_speech(
     """
     manifests = [source for source in sources if source.suffix == ".jsonl"]
     stated = [
-        speech
+        TimedSpeech(timed.utterance.audio, timed.words)
         for manifest in manifests
-        for speech in read_timed_manifest(manifest)
-        if speech.audio in recordings
+        for timed in read_timed_manifest(manifest)
+        if timed.utterance.audio in recordings
     ]
     if stated:
         return stated, "word times of the manifest"

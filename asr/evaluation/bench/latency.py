@@ -5,17 +5,9 @@ from dataclasses import dataclass
 
 from asr.evaluation.accuracy.alignment import EditKind, align
 from asr.evaluation.bench.timing import Played
+from asr.evaluation.corpora.timed import TimedWord
 from asr.results import Endpoint, Partial
 from asr.text import normalize
-
-
-@dataclass(frozen=True, slots=True)
-class TimedWord:
-    """A word of a reference, in seconds since the recording began."""
-
-    text: str  # normalised, one word
-    start_s: float
-    end_s: float
 
 
 @dataclass(frozen=True, slots=True)

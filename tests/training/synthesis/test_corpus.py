@@ -232,7 +232,7 @@ def test_settings_that_make_no_corpus_are_named(text: Path, wrong: dict[str, Any
 def test_times_of_words_are_written_as_they_are_read(
     tmp_path: Path, text: Path, use: Use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from asr.evaluation.bench.emission import read_timed_manifest
+    from asr.evaluation.corpora.timed import read_timed_manifest
 
     class Timed(FakeSynthesizer):
         def _speak(self, utterance: Utterance) -> Speech | SynthesizerRefusal:

@@ -4,13 +4,13 @@ import pytest
 
 from asr.evaluation.bench.latency import (
     Stability,
-    TimedWord,
     endpoint_latency_s,
     first_partial_s,
     stability,
     word_latencies,
 )
 from asr.evaluation.bench.timing import Played, Shown
+from asr.evaluation.corpora.timed import TimedWord
 from asr.results import Endpoint, Event, Final, Partial, Result, Word
 
 
