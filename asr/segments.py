@@ -131,7 +131,9 @@ class Segmenter:
     def _end_segment(self, rule: Rule, time_s: float, reason: str = "") -> list[Event]:
         if self._detector:
             self._detector.fired(rule, self._transcript.segment)
-        if rule != "length":  # which fires while somebody speaks: search and last word go on
+        # "length" fires while somebody speaks: search and last word go on. And where no word is
+        # told yet, one may be on its way.
+        if rule != "length" and self._transcript.text:
             self._complete_word()
             self._search.reset()
         events = self._partials(time_s)

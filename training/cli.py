@@ -307,7 +307,7 @@ def splice(
     rounds: Annotated[
         int, typer.Option(min=1, help="How often each recording is cut and joined, each otherwise.")
     ] = 1,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same corpus.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same corpus.")] = 1,
     alone: Annotated[
         bool,
         typer.Option(
@@ -325,8 +325,8 @@ def splice(
     with stop_on_signals() as stopped:
         report = make(out, SplicingSettings(tuple(manifests), rounds, seed, alone), jobs, stopped)
     console = Console(stderr=True)
-    for reason in report.skipped:
-        console.print(f"skipped {reason}", markup=False, soft_wrap=True)
+    for line in report.rejections.lines():
+        console.print(line, style="yellow", markup=False, soft_wrap=True)
     made = f"{report.utterances} utterances, {report.hours:.2f} hours"
     if report.stopped:
         console.print(f"stopped after {made}; the same command goes on", soft_wrap=True)

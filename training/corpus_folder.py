@@ -45,7 +45,12 @@ class CorpusFolder:
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
-        """Be the only one who adds to it; wait for another. Raises CorpusError for a full disk."""
+        """Be the only one who adds to it; wait for another.
+
+        Raises CorpusError for a full disk, and for a file in place of the folder.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise CorpusError(f"{self.path} is a file; expected a folder, made if need be")
         try:
             with exclusive(self.path / f"{self.making}.lock"):
                 yield
@@ -74,6 +79,11 @@ class CorpusFolder:
                     "same settings to continue it"
                 )
             ids = found["ids"]
+        elif self.manifest.exists():
+            raise CorpusError(
+                f"{self.manifest} is there already, and {self.making} has not made it; give "
+                "another directory"
+            )
         (self.path / "shards").mkdir(parents=True, exist_ok=True)
         _write(claim, (json.dumps(settings | {"ids": ids}, indent=2) + "\n").encode())
         return str(ids)
@@ -136,7 +146,7 @@ def _write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 def _write(path: Path, content: bytes) -> None:
     """All or nothing: a killed run or a full disk leaves no half file under its final name."""
-    temporary = path.with_name(f"{path.name}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)

@@ -8,11 +8,15 @@ their neighbours.
 """
 
 import hashlib
+import os
 import signal
+import threading
+import time
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,12 +24,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
 from asr.audio import read_blocks, resample_blocks
 from asr.errors import AudioError, CorpusError
 from asr.evaluation.corpora.timed import TimedUtterance, TimedWord, read_timed_manifest
 from asr.features import SAMPLE_RATE, Samples
+from training.corpus import Rejections
 from training.corpus_folder import CorpusFolder, Row, encode
 
 DIP_DB = 14.0
@@ -34,13 +39,20 @@ DIP_DB = 14.0
 MOST_WORDS = 5
 """A piece ends at the first such moment behind one to so many words, as it is drawn."""
 
-_LOUD_PERCENTILE = 70  # of the loudness of all moments of a recording
+_LOUD_PERCENTILE = 70  # of the loudness of the moments between the first word and the last
 _HOP, _WINDOW = SAMPLE_RATE // 200, SAMPLE_RATE // 40  # samples: moments of 25 ms, each 5 ms
 _EARLY_S = 0.06  # before the end of a word, as the alignment has it, it may be over
 _SHORTEST, _LONGEST = 3 * SAMPLE_RATE // 10, 12 * SAMPLE_RATE  # samples; other pieces are left out
 _SENTENCE_S = (3.0, 13.0)  # drawn: pieces are joined until they are as long as that
 _FADE = SAMPLE_RATE // 200  # samples in which one piece becomes the next
-_COMPANY = 200  # recordings of one speaker that are joined with each other: they are held at once
+_COMPANY_S = 600.0  # of one speaker, that are joined with each other: they are held at once
+_BEHIND_S = 0.5  # by which a word may begin behind the end of its audio: alignment hears a tail
+_POLL_S = 0.2
+
+_LONG, _SHORT = "over 12 s without a moment in which to cut", "a piece below 0.3 s"
+_LONELY = "one piece, and no other recording of its speaker"
+_LATE = "words behind the end of the audio"
+_UNREADABLE = "audio that can't be read"
 
 
 @dataclass(frozen=True)
@@ -53,17 +65,10 @@ class SplicingSettings:
     alone: bool = False  # no recording is joined with another
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise CorpusError(f"got {self.rounds} rounds; expected one or more")
-
-    def claim(self) -> Row:
-        """What the corpus remembers, to be continued with the same settings only."""
-        contents = b"".join(path.read_bytes() for path in self.manifests)
-        return {
-            "seed": self.seed,
-            "manifests_sha256": hashlib.sha256(contents).hexdigest(),
-            "alone": self.alone,
-        }
+        if self.rounds < 1 or self.seed < 0:
+            raise CorpusError(
+                f"got {self.rounds} rounds, seed {self.seed}; expected one or more, from 0 on"
+            )
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class SplicingReport:
     manifest: Path  # the manifest.jsonl; not there, or not renewed, if it was stopped
     utterances: int
     hours: float
-    skipped: tuple[str, ...]  # "id: reason" for each recording that could not be read
+    rejections: Rejections  # what could not be used
     stopped: bool = False  # before all was made
 
 
@@ -81,7 +86,6 @@ class SplicingReport:
 class _Company:
     """Recordings of one speaker that are joined with each other, and what decides how."""
 
-    speaker: str
     recordings: list[TimedUtterance]
     seed: tuple[int, ...]
 
@@ -92,6 +96,7 @@ class _Piece:
 
     text: str
     samples: Samples  # (n,)
+    recording: str  # its id
 
 
 def splice(
@@ -102,40 +107,41 @@ def splice(
 ) -> SplicingReport:
     """Cut the recordings to train on, join their pieces, and write them into `out_dir` as FLAC.
 
-    A row's speaker is who is heard; a recording without one stays alone. In each round all that was
-    said is said once, but for what gives a single piece and has no company. A finished shard is not
-    made again, so a run that was stopped or killed goes on, and more rounds extend a corpus. What
-    is made doesn't depend on `jobs`, the processes.
+    Joined is what one speaker says in one manifest; a recording without a speaker stays alone. In
+    each round all that was said is said once, but for the report's rejections. A finished shard is
+    not made again, so a run that was stopped or killed goes on, and more rounds extend a corpus.
+    What is made doesn't depend on `jobs`, the processes.
 
-    Raises ManifestError for a manifest that can't be read, and CorpusError if no recording has
-    words with times, if `out_dir` holds a corpus drawn otherwise, or if the disk is full.
+    Raises ManifestError for a manifest that can't be read, and CorpusError if nothing can be
+    joined, if `out_dir` holds another corpus, if a process is killed, or if the disk is full.
     """
     if jobs < 1:
         raise CorpusError(f"got {jobs} jobs; expected one or more")
-    recordings = _to_train_on(settings.manifests)
+    rejections = Rejections()
+    speakers = _speakers(settings, rejections)
     folder = CorpusFolder(out_dir, "splicing")
     with folder.exclusively():
-        ids = folder.claim(settings.claim(), "splice")
+        ids = folder.claim(_claim(settings, speakers), "splice")
         shards = {
             f"{round_:02d}-{number:05d}": companies
             for round_ in range(settings.rounds)
-            for number, companies in enumerate(_in_shards(_companies(recordings, settings, round_)))
+            for number, companies in enumerate(_in_shards(_companies(speakers, settings, round_)))
         }
         finished = {shard: rows for shard in shards if (rows := folder.finished(shard)) is not None}
         missing = {shard: shards[shard] for shard in shards if shard not in finished}
         finished |= _make_shards(folder, ids, missing, jobs, stopped)
         rows = [row for shard in shards for row in finished.get(shard, [])]
         made = [row for row in rows if "skipped" not in row]
+        for row in rows:
+            if "skipped" in row:
+                rejections.add(row["skipped"], row["id"])
         complete = len(finished) == len(shards)
+        if complete and not made:
+            raise CorpusError(f"nothing could be joined: {'; '.join(rejections.lines())}")
         if complete:
             folder.write_manifest(made)
-    return SplicingReport(
-        folder.manifest,
-        len(made),
-        sum(row["duration"] for row in made) / 3600,
-        tuple(sorted({f"{row['id']}: {row['skipped']}" for row in rows if "skipped" in row})),
-        stopped=not complete,
-    )
+    hours = sum(row["duration"] for row in made) / 3600
+    return SplicingReport(folder.manifest, len(made), hours, rejections, stopped=not complete)
 
 
 def cut_points(samples: Samples, words: Sequence[TimedWord]) -> list[int | None]:
@@ -145,7 +151,11 @@ def cut_points(samples: Samples, words: Sequence[TimedWord]) -> list[int | None]
     on there.
     """
     loudness = _loudness_db(samples)
-    quiet = np.percentile(loudness, _LOUD_PERCENTILE) - DIP_DB
+    first, last = (
+        int(time_s * SAMPLE_RATE / _HOP) for time_s in (words[0].start_s, words[-1].end_s)
+    )
+    said = loudness[max(0, first) : last + 1]
+    quiet = np.percentile(said if len(said) else loudness, _LOUD_PERCENTILE) - DIP_DB
     points: list[int | None] = []
     for before, after in pairwise(words):
         first = max(0, int((before.end_s - _EARLY_S) * SAMPLE_RATE / _HOP))
@@ -156,44 +166,74 @@ def cut_points(samples: Samples, words: Sequence[TimedWord]) -> list[int | None]
     return points
 
 
-def _to_train_on(manifests: Sequence[Path]) -> list[TimedUtterance]:
-    recordings = {
-        timed.utterance.id: timed
-        for manifest in manifests
-        for timed in read_timed_manifest(manifest)
-        if timed.utterance.split in (None, "train")
-    }
-    if not recordings:
+def _speakers(settings: SplicingSettings, rejections: Rejections) -> list[list[TimedUtterance]]:
+    """Return the recordings to train on of each speaker, in the order of their ids."""
+    speakers: dict[tuple[Path, str, str], list[TimedUtterance]] = defaultdict(list)
+    known: set[str] = set()
+    for manifest in settings.manifests:
+        timed_manifest = read_timed_manifest(manifest)
+        for skipped in timed_manifest.skipped:
+            rejections.add(skipped.reason, skipped.id)
+        for timed in timed_manifest.utterances:
+            row = timed.utterance
+            if row.split not in (None, "train"):
+                continue
+            if row.id in known:
+                rejections.add("an earlier manifest has its id", row.id)
+                continue
+            known.add(row.id)
+            who = ("", row.id) if settings.alone or not row.speaker else ("speaker", row.speaker)
+            speakers[manifest, *who].append(timed)
+    if not speakers:
+        reasons = "; ".join(rejections.lines()) or "none is to train on"
         raise CorpusError(
-            f"{', '.join(map(str, manifests))}: no recording to train on that says when its words "
-            "were said; `asr-train align` writes such a manifest"
+            f"{', '.join(map(str, settings.manifests))}: no recording to train on that says when "
+            f"its words were said ({reasons}); `asr-train align` writes such a manifest"
         )
-    return [recordings[identifier] for identifier in sorted(recordings)]
+    said = [sorted(rows, key=lambda timed: timed.utterance.id) for rows in speakers.values()]
+    return sorted(said, key=lambda rows: rows[0].utterance.id)
+
+
+def _claim(settings: SplicingSettings, speakers: Sequence[Sequence[TimedUtterance]]) -> Row:
+    """What the corpus remembers, to be continued with the same settings and recordings only."""
+    digest = hashlib.sha256()
+    for rows in speakers:
+        for timed in rows:
+            size = timed.utterance.audio.stat().st_size
+            digest.update(repr((timed.utterance.id, size, timed.words)).encode())
+        digest.update(b";")
+    count = sum(map(len, speakers))
+    recordings = f"{count} of {len(speakers)} speakers, {digest.hexdigest()[:12]}"
+    return {"seed": settings.seed, "alone": settings.alone, "recordings": recordings}
 
 
 def _companies(
-    recordings: Sequence[TimedUtterance], settings: SplicingSettings, round_: int
+    speakers: Iterable[Sequence[TimedUtterance]], settings: SplicingSettings, round_: int
 ) -> Iterator[_Company]:
     """Yield who is joined with whom in a round: of a speaker who has said much, another part."""
-    by_speaker: dict[str, list[TimedUtterance]] = defaultdict(list)
-    for timed in recordings:
-        speaker = None if settings.alone else timed.utterance.speaker
-        by_speaker[speaker or timed.utterance.id].append(timed)
-    for speaker, said in by_speaker.items():
-        seed = settings.seed, round_, zlib.crc32(speaker.encode())
-        order = np.random.default_rng(seed).permutation(len(said))
-        for start in range(0, len(said), _COMPANY):
-            part = [said[index] for index in order[start : start + _COMPANY]]
-            yield _Company(speaker, part, (*seed, start))
+    for said in speakers:
+        seed = settings.seed, round_, zlib.crc32(said[0].utterance.id.encode())
+        together: list[TimedUtterance] = []
+        together_s, number = 0.0, 0
+        for index in np.random.default_rng(seed).permutation(len(said)):
+            together.append(said[index])
+            together_s += said[index].utterance.duration or 0.0
+            if together_s >= _COMPANY_S:
+                yield _Company(together, (*seed, number))
+                together, together_s, number = [], 0.0, number + 1
+        if together:
+            yield _Company(together, (*seed, number))
 
 
 def _in_shards(companies: Iterable[_Company]) -> Iterator[list[_Company]]:
     shard: list[_Company] = []
+    shard_s = 0.0
     for company in companies:
         shard.append(company)
-        if sum(len(one.recordings) for one in shard) >= _COMPANY:
+        shard_s += sum(timed.utterance.duration or 0.0 for timed in company.recordings)
+        if shard_s >= _COMPANY_S:
             yield shard
-            shard = []
+            shard, shard_s = [], 0.0
     if shard:
         yield shard
 
@@ -205,30 +245,45 @@ def _make_shards(
     jobs: int,
     stopped: Callable[[], bool],
 ) -> dict[str, list[Row]]:
-    """Return the rows of the shards that were finished before it was stopped."""
+    """Return the rows of the shards that were begun before it was stopped."""
     made: dict[str, list[Row]] = {}
-    if not shards or stopped():
-        return made
-    pool = ProcessPoolExecutor(jobs, initializer=_leave_stopping_to_the_parent)
-    try:
-        futures = {
-            pool.submit(_make_shard, folder, ids, shard, companies): shard
-            for shard, companies in shards.items()
-        }
-        progress = track(
-            as_completed(futures), "splicing", total=len(futures), console=Console(stderr=True)
-        )
-        for future in progress:
-            made[futures[future]] = future.result()
-            if stopped():
-                break
-    finally:
-        pool.shutdown(cancel_futures=True)
+    waiting = list(reversed(shards.items()))
+    running: dict[Future[list[Row]], str] = {}
+    console = Console(stderr=True)
+    with (
+        Progress(console=console, transient=True) as progress,
+        ProcessPoolExecutor(jobs, initializer=_follow, initargs=(os.getpid(),)) as pool,
+    ):
+        task = progress.add_task("splicing", total=len(shards))
+        while running or (waiting and not stopped()):
+            while waiting and len(running) < jobs and not stopped():
+                shard, companies = waiting.pop()
+                running[pool.submit(_make_shard, folder, ids, shard, companies)] = shard
+            for future in wait(running, _POLL_S, FIRST_COMPLETED).done:
+                try:
+                    made[running.pop(future)] = future.result()
+                except BrokenProcessPool as error:
+                    raise CorpusError(
+                        f"a process was killed (often by the system, short of memory) with "
+                        f"{len(made)} shards made; the same command goes on, and --jobs 1 needs "
+                        "the least"
+                    ) from error
+                progress.update(task, completed=len(made))
     return made
 
 
-def _leave_stopping_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes
+def _follow(parent: int) -> None:
+    """Leave it to the parent when to stop, and end with it, however it ends."""
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all processes
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_POLL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _make_shard(
@@ -240,9 +295,12 @@ def _make_shard(
         pieces: list[_Piece] = []
         for timed in company.recordings:
             try:
-                pieces += _pieces(timed, generator)
+                pieces += _pieces(timed, generator, rows)
             except AudioError as error:
-                rows.append({"id": timed.utterance.id, "skipped": str(error)})
+                rows.append(_skipped(f"{timed.utterance.id} ({error})", _UNREADABLE))
+        if len(pieces) == 1:
+            rows.append(_skipped(pieces[0].recording, _LONELY))
+        speaker = company.recordings[0].utterance.speaker
         for sentence in _sentences(pieces, generator):
             identifier = f"{ids}-{shard}-{len(rows):05d}"
             samples = _joined([piece.samples for piece in sentence])
@@ -250,21 +308,30 @@ def _make_shard(
             row: Row = {
                 "id": identifier,
                 "split": "train",
-                "speaker": company.speaker,
                 "audio": audio,
                 "duration": round(len(samples) / SAMPLE_RATE, 4),
                 "text": " ".join(piece.text for piece in sentence),
             }
             folder.write_audio(audio, encode(samples, "flac"))
-            rows.append(row)
+            rows.append(row | ({"speaker": speaker} if speaker else {}))
     folder.finish(shard, rows)
     return rows
 
 
-def _pieces(timed: TimedUtterance, generator: np.random.Generator) -> Iterator[_Piece]:
-    """Cut a recording into pieces, which have all of it between them. Raises AudioError."""
-    words = timed.words
+def _skipped(identifier: str, reason: str) -> Row:
+    return {"id": identifier, "skipped": reason}
+
+
+def _pieces(
+    timed: TimedUtterance, generator: np.random.Generator, rows: list[Row]
+) -> Iterator[_Piece]:
+    """Cut a recording into pieces, which have all of it between them but for what is told in
+    `rows`. Raises AudioError."""
+    identifier, words = timed.utterance.id, timed.words
     samples = np.concatenate(list(resample_blocks(read_blocks(timed.utterance.audio))))
+    if words[-1].start_s > len(samples) / SAMPLE_RATE + _BEHIND_S:
+        rows.append(_skipped(identifier, _LATE))
+        return
     start = first_word = 0
     wanted = int(generator.integers(1, MOST_WORDS + 1))
     for count, end in enumerate([*cut_points(samples, words), len(samples)], start=1):
@@ -275,7 +342,9 @@ def _pieces(timed: TimedUtterance, generator: np.random.Generator) -> Iterator[_
             continue
         if _SHORTEST <= end - start <= _LONGEST:
             text = " ".join(word.text for word in words[first_word:count])
-            yield _Piece(text, samples[start:end])
+            yield _Piece(text, samples[start:end], identifier)
+        else:
+            rows.append(_skipped(identifier, _LONG if end - start > _LONGEST else _SHORT))
         start, first_word = end, count
         wanted = int(generator.integers(1, MOST_WORDS + 1))
 
@@ -284,9 +353,12 @@ def _sentences(pieces: Sequence[_Piece], generator: np.random.Generator) -> Iter
     """Yield the pieces in another order, some at a time; none if there is but one."""
     if len(pieces) < 2:
         return
+    order = generator.permutation(len(pieces))
+    while (np.diff(order) == 1).all():  # as it was said
+        order = generator.permutation(len(pieces))
     sentence: list[_Piece] = []
     length, wanted = 0, generator.uniform(*_SENTENCE_S) * SAMPLE_RATE
-    for index in generator.permutation(len(pieces)):
+    for index in order:
         sentence.append(pieces[index])
         length += len(pieces[index].samples)
         if length >= wanted:

@@ -62,7 +62,6 @@ class BeamSearch:
     """
 
     _root: _Node  # behind what was forgotten
-    _start: _Node  # before the first token since the search began
     _paths: list[_Path]  # the best first
 
     def __init__(self, engine: Engine, fusion: Fusion | None = None, beam: int = BEAM) -> None:
@@ -73,9 +72,10 @@ class BeamSearch:
 
     @property
     def best(self) -> Hypothesis:
-        """See `Search`. Stable is what all hypotheses share. None has a token as long as it may
-        well be that nobody has spoken since the search began."""
-        if any(path.last is self._start and path.score > -NOTHING_MARGIN for path in self._paths):
+        """See `Search`. Stable is what all hypotheses share. It is empty while that nobody has
+        spoken since the search began is nearly as likely."""
+        nothing = (path for path in self._paths if path.last.emission is None)
+        if any(path.score > -NOTHING_MARGIN for path in nothing):
             return Hypothesis([], stable=0)
         chain = self._chain(self._paths[0])
         stable = len(chain)
@@ -118,7 +118,7 @@ class BeamSearch:
         self._begin()
 
     def _begin(self) -> None:
-        self._root = self._start = _Node(None, None)
+        self._root = _Node(None, None)
         self._paths = [_Path(0.0, self._root, 0, INITIAL_CONTEXT, lm_before=None)]
 
     def _step(self, block: Floats, row: int) -> None:

@@ -1,5 +1,6 @@
 """Segments: cut where the rules say whatever the chunks, no word lost or told twice, one clock."""
 
+from copy import copy
 from itertools import pairwise
 
 import numpy as np
@@ -10,10 +11,13 @@ from hypothesis import strategies as st
 from asr.bundle import StreamingConfig
 from asr.decoding.endpoint import EndpointRules
 from asr.decoding.greedy import GreedySearch
+from asr.decoding.hypothesis import Emission, Hypothesis
 from asr.evaluation.meters import rss_mb
 from asr.features import FeatureConfig
-from asr.results import Event, Final, Partial
+from asr.results import Endpoint, Event, Final, Partial
+from asr.segments import Segmenter
 from asr.stream import Stream
+from asr.transcript import Transcript
 from tests.asr.burst_streams import endpoints, open_burst_stream
 from tests.asr.fake_engine import LETTERS, BurstEngine
 from tests.asr.signals import bursts
@@ -89,6 +93,42 @@ def test_silence_fires_without_words_and_once_in_a_silence() -> None:
     stream, _ = open_burst_stream(EndpointRules())
     told = [event for block in np.array_split(samples, 217) for event in stream.accept(block)]
     assert endpoints(told, final)[0].time_s == pytest.approx(2.4, abs=0.5)
+
+
+class HesitantSearch:
+    """Hears a word at 2.2 s, and is sure of it at 2.8 s; implements Search."""
+
+    def __init__(self) -> None:
+        self._frames = 0
+        self._pending: list[Emission] = []
+
+    @property
+    def best(self) -> Hypothesis:
+        return Hypothesis(self._pending if self._frames >= 70 else [], stable=0)
+
+    def accept(self, encoder_out: np.ndarray) -> None:
+        if self._frames <= 55 < self._frames + len(encoder_out):
+            self._pending = [Emission(LETTERS.index("▁a"), 55, -0.1)]
+        self._frames += len(encoder_out)
+
+    def forget(self, count: int) -> None:
+        assert count == 0
+
+    def fork(self) -> "HesitantSearch":
+        return copy(self)
+
+    def skip(self, frames: int) -> None:
+        self._frames += frames
+
+    def reset(self) -> None:
+        self._pending = []
+
+
+def test_a_silence_ends_no_word_that_is_on_its_way() -> None:
+    segmenter = Segmenter(HesitantSearch(), Transcript(LETTERS, 0.04), 0.04, EndpointRules())
+    events = segmenter.accept(np.zeros((80, 1), np.float32), 3.2) + segmenter.finish(3.2)
+    found = [(event.rule, event.text) for event in events if isinstance(event, Endpoint)]
+    assert found == [("silence", ""), ("end", "a")]
 
 
 def test_length_cuts_between_words_and_keeps_the_context() -> None:

@@ -78,7 +78,7 @@ def test_a_manifest_comes_out_with_words_and_can_be_read_again(
     (row,) = map(json.loads, out.read_text().splitlines())
     assert (row["audio"], row["speaker"], row["text"]) == ("in/a.wav", "x", "So it is")
     assert "split" not in row
-    (speech,) = read_timed_manifest(out)
+    (speech,) = read_timed_manifest(out).utterances
     assert [word.text for word in speech.words] == ["so", "it", "is"]
 
 

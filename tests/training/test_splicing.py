@@ -11,9 +11,10 @@ import soundfile
 from typer.testing import CliRunner
 
 from asr.errors import CorpusError, ManifestError
-from asr.evaluation.corpora.timed import TimedWord
+from asr.evaluation.corpora.timed import TimedWord, read_timed_manifest
+from training import splicing
 from training.cli import app
-from training.splicing import SplicingSettings, cut_points, splice
+from training.splicing import _FADE, SplicingSettings, _joined, _pieces, cut_points, splice
 
 RATE = 16_000
 WORD_S, PAUSE_S = 0.4, 0.1
@@ -149,6 +150,7 @@ def test_recordings_alone_are_joined_with_no_other(write: Write, tmp_path: Path)
     for out, settings in (("a", SplicingSettings((nobody,), rounds=4)), ("b", alone)):
         for row in rows_of(splice(tmp_path / out, settings, jobs=1).manifest):
             assert sorted(row["text"].split()) in (sorted(one), sorted(two))
+            assert row["text"].split() not in (list(one), list(two))
 
 
 def test_each_round_is_another_and_more_rounds_extend(write: Write, tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ def test_rows_for_development_are_left_alone(write: Write, tmp_path: Path) -> No
     train, dev = write(*sentences("ada", 3)), write(*sentences("ben", 3), name="dev", split="dev")
     report = splice(tmp_path / "out", SplicingSettings((train, dev)), jobs=1)
     assert {row["speaker"] for row in rows_of(report.manifest)} == {"ada"}
-    with pytest.raises(CorpusError, match="no recording to train on"):
+    with pytest.raises(CorpusError, match=r"no recording .* \(none is to train on\)"):
         splice(tmp_path / "none", SplicingSettings((dev,)), jobs=1)
 
 
@@ -175,33 +177,121 @@ def test_stopped_it_goes_on_and_any_number_of_jobs_makes_the_same(
     manifest = write(*sentences("ada", 4), *sentences("ben", 4))
     settings = SplicingSettings((manifest,), rounds=3)
     whole = splice(tmp_path / "whole", settings, jobs=2)
-    asked = iter([False, True])
+    asked = iter([False, False, *[True] * 9])
     part = splice(tmp_path / "part", settings, jobs=1, stopped=lambda: next(asked))
     assert part.stopped
     assert not part.manifest.exists()
     assert 0 < part.utterances < whole.utterances
+    (record,) = (tmp_path / "part/shards").iterdir()
+    made_at = record.stat().st_mtime_ns
     rest = splice(tmp_path / "part", settings, jobs=1)
     assert not rest.stopped
+    assert record.stat().st_mtime_ns == made_at, "what is finished is not made again"
     assert rest.manifest.read_bytes() == whole.manifest.read_bytes()
     for row in rows_of(whole.manifest):
         audio = [(tmp_path / out / row["audio"]).read_bytes() for out in ("whole", "part")]
         assert audio[0] == audio[1]
 
 
-def test_a_corpus_made_otherwise_is_not_continued(write: Write, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", ["seed", "alone", "recordings"])
+def test_a_corpus_made_otherwise_is_not_continued(
+    changed: str, write: Write, tmp_path: Path
+) -> None:
     manifest = write(*sentences("ada", 3))
     splice(tmp_path / "out", SplicingSettings((manifest,)), jobs=1)
-    with pytest.raises(CorpusError, match="drawn with seed 1, now 2"):
-        splice(tmp_path / "out", SplicingSettings((manifest,), seed=2), jobs=1)
+    if changed == "recordings":
+        (tmp_path / "aligned-1.wav").unlink()  # its row is not usable any more
+    other = SplicingSettings((manifest,), seed=1 + (changed == "seed"), alone=changed == "alone")
+    with pytest.raises(CorpusError, match=f"drawn with {changed} .*, now "):
+        splice(tmp_path / "out", other, jobs=1)
 
 
-def test_a_recording_that_can_not_be_read_is_named(write: Write, tmp_path: Path) -> None:
-    manifest = write(*sentences("ada", 4))
+def test_nothing_else_is_overwritten(write: Write, tmp_path: Path) -> None:
+    manifest = write(*sentences("ada", 3))
+    own = tmp_path / "manifest.jsonl"
+    own.write_bytes(manifest.read_bytes())
+    with pytest.raises(CorpusError, match="is there already"):
+        splice(tmp_path, SplicingSettings((own,)), jobs=1)
+    assert own.read_bytes() == manifest.read_bytes()
+    with pytest.raises(CorpusError, match="is a file"):
+        splice(own, SplicingSettings((manifest,)), jobs=1)
+
+
+def test_what_can_not_be_used_is_named(write: Write, tmp_path: Path) -> None:
+    manifest = write(*sentences("ada", 4), ("ben", WORDS[:1]), (None, WORDS[:5]))
     (tmp_path / "aligned-2.wav").write_bytes(b"RIFF")
-    report = splice(tmp_path / "out", SplicingSettings((manifest,), rounds=2), jobs=1)
-    (skipped,) = report.skipped
-    assert skipped.startswith("aligned-02: ")
+    rows = rows_of(manifest)
+    del rows[3]["words"]
+    late = timed(WORDS[:2])
+    late[1] |= {"start_s": 9.0, "end_s": 9.4}
+    rows[5]["words"] = late
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    twice = (manifest, manifest)
+    report = splice(tmp_path / "out", SplicingSettings(twice, rounds=2), jobs=1)
+    names = dict(report.rejections.names)
+    (unreadable,) = names.pop("audio that can't be read")
+    assert unreadable.startswith("aligned-02 (")
+    assert {reason: sorted(which) for reason, which in names.items()} == {
+        "it doesn't say when its words were said": ["aligned-03"],
+        "an earlier manifest has its id": [f"aligned-{n:02d}" for n in (0, 1, 2, 4, 5)],
+        "one piece, and no other recording of its speaker": ["aligned-04"],
+        "words behind the end of the audio": ["aligned-05"],
+    }
     assert report.utterances > 0
+    lonely = SplicingSettings((write(("ben", WORDS[:1]), name="lonely"),))
+    with pytest.raises(CorpusError, match=r"nothing could be joined: skipped 1 \(one piece"):
+        splice(tmp_path / "lonely", lonely, jobs=1)
+
+
+def test_speech_without_a_pause_is_left_out_if_it_is_long(write: Write, tmp_path: Path) -> None:
+    manifest = write(*sentences("ada", 4), ("ada", ["one"]))
+    rows = rows_of(manifest)
+    on_and_on = say("ada", ["ten"] * 40, pause_s=0.0)
+    soundfile.write(tmp_path / "aligned-4.wav", on_and_on, RATE, subtype="FLOAT")
+    rows[4] |= {"duration": len(on_and_on) / RATE, "words": timed(["ten"] * 40, step_s=WORD_S)}
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = splice(tmp_path / "out", SplicingSettings((manifest,)), jobs=1)
+    assert list(report.rejections.lines()) == [
+        "skipped 1 (over 12 s without a moment in which to cut), such as aligned-04"
+    ]
+    said = " ".join(row["text"] for row in rows_of(report.manifest)).split()
+    assert len(said) == 4 * 6
+
+
+def test_who_has_said_much_is_joined_in_parts(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splicing, "_COMPANY_S", 10.0)  # of 36 s
+    manifest = write(*sentences("ada", 12))
+    rows = rows_of(splice(tmp_path / "out", SplicingSettings((manifest,)), jobs=1).manifest)
+    assert len({row["audio"].split("/")[1] for row in rows}) == 3
+    said = Counter(word for row in rows for word in row["text"].split())
+    assert said == Counter(word for _, words in sentences("ada", 12) for word in words)
+
+
+def test_pieces_are_of_one_to_five_words_and_fade_into_each_other(write: Write) -> None:
+    generator = np.random.default_rng(0)
+    manifest = write(("ada", list(WORDS)))
+    (recording,) = read_timed_manifest(manifest).utterances
+    drawn = [list(_pieces(recording, generator, [])) for _ in range(50)]
+    lengths = {len(piece.text.split()) for pieces in drawn for piece in pieces}
+    assert lengths == {1, 2, 3, 4, 5}
+    for pieces in drawn:
+        assert " ".join(piece.text for piece in pieces) == " ".join(WORDS)
+    joined = _joined([np.ones(1000, np.float32)] * 3)
+    assert len(joined) == 3000 - 2 * _FADE
+    np.testing.assert_allclose(joined, 1.0, atol=1e-6)
+
+
+def test_the_cut_is_at_the_quietest_moment() -> None:
+    samples = say("ada", WORDS[:2], pause_s=0.2)
+    hiss = 0.01 * np.random.default_rng(0).standard_normal(len(samples))
+    quiet_from, quiet_to = round(0.61 * RATE), round(0.64 * RATE)
+    hiss[quiet_from:quiet_to] = 0
+    words = [TimedWord("one", 0.1, 0.5), TimedWord("two", 0.7, 1.1)]
+    (point,) = cut_points((samples + hiss).astype(np.float32), words)
+    assert point is not None
+    assert quiet_from <= point <= quiet_to
 
 
 def test_a_manifest_without_times(tmp_path: Path, write: Write) -> None:

@@ -121,7 +121,7 @@ def timed_speech(
     stated = [
         TimedSpeech(timed.utterance.audio, timed.words)
         for manifest in manifests
-        for timed in read_timed_manifest(manifest)
+        for timed in read_timed_manifest(manifest).utterances
         if timed.utterance.audio in recordings
     ]
     if stated:

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import ManifestError
-from asr.evaluation.corpora.manifest import Utterance, parse_row, read_json_rows, select_rows
+from asr.evaluation.corpora.manifest import (
+    Skipped,
+    Utterance,
+    parse_row,
+    read_json_rows,
+    select_rows,
+)
 from asr.schema import is_finite
 from asr.text import normalize
 
@@ -32,8 +38,16 @@ class TimedUtterance:
     words: tuple[TimedWord, ...]  # at least one
 
 
-def read_timed_manifest(path: Path) -> list[TimedUtterance]:
-    """Return the usable recordings of a manifest that state when their words were said.
+@dataclass(frozen=True, slots=True)
+class TimedManifest:
+    """The recordings of a manifest that state when their words were said, and the others."""
+
+    utterances: tuple[TimedUtterance, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def read_timed_manifest(path: Path) -> TimedManifest:
+    """Read the rows of a manifest with their words.
 
     Raises ManifestError as `read_manifest` does, and for `words` that can't be read.
     """
@@ -44,14 +58,16 @@ def read_timed_manifest(path: Path) -> list[TimedUtterance]:
         stated.setdefault(utterance.id, row.get("words"))  # of two rows, the first one counts
         return utterance
 
-    # What isn't a row is reported by who plays or trains on them.
-    rows = select_rows(read_json_rows(path, parse), str(path)).utterances
-    timed = [
-        TimedUtterance(row, _read_words(stated[row.id], f"{path}: {row.id}"))
-        for row in rows
-        if stated[row.id]
-    ]
-    return [one for one in timed if one.words]
+    rows = select_rows(read_json_rows(path, parse), str(path))
+    timed: list[TimedUtterance] = []
+    skipped = list(rows.skipped)
+    for row in rows.utterances:
+        words = _read_words(stated[row.id] or [], f"{path}: {row.id}")
+        if words:
+            timed.append(TimedUtterance(row, words))
+        else:
+            skipped.append(Skipped(row.id, "it doesn't say when its words were said"))
+    return TimedManifest(tuple(timed), tuple(skipped))
 
 
 def _read_words(words: Any, where: str) -> tuple[TimedWord, ...]:

@@ -115,9 +115,12 @@ def test_another_error_of_the_disk_is_not_taken_for_a_full_one(
     tmp_path: Path, text: Path, use: Use
 ) -> None:
     use(FakeSynthesizer())
-    (tmp_path / "out").write_text("a file")
-    with pytest.raises(OSError, match="out"):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/shards").write_text("a file")
+    with pytest.raises(OSError, match="shards"):
         make(tmp_path / "out", text, 20)
+    with pytest.raises(CorpusError, match="is a file; expected a folder"):
+        make(tmp_path / "out/shards", text, 20)
 
 
 def test_rows_tell_what_was_spoken_and_failures_are_named(
@@ -246,10 +249,8 @@ def test_times_of_words_are_written_as_they_are_read(
     rows = rows_of(tmp_path / "out")
     assert "phones" not in rows[0]
     assert rows[0]["words"][1] == {"word": "old", "start_s": 1.0, "end_s": 1.75}
-    assert [word.end_s for word in read_timed_manifest(report.manifest)[0].words[:2]] == [
-        0.75,
-        1.75,
-    ]
+    (timed, *_) = read_timed_manifest(report.manifest).utterances
+    assert [word.end_s for word in timed.words[:2]] == [0.75, 1.75]
 
 
 def test_opus_sounds_alike_in_less_room(tmp_path: Path, text: Path, use: Use) -> None:
