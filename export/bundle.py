@@ -53,7 +53,7 @@ into `.ort` files that 1.23 does not know, so it would refuse to load them."""
 LANGUAGE = "en"
 TOKENS, GOLDEN, LANGUAGE_MODEL = "tokens.txt", "golden.npz", "language_model.npz"
 
-_WEIGHTS = (0.85, 0.25, 0.25)
+_WEIGHTS = (0.65, 0.15, 0.15)
 """Of a language model, of the transducer's own, and of the transcripts that it learned from: see
 `asr.decoding.fusion`."""
 

@@ -20,7 +20,7 @@ MARGIN = 6.0
 CERTAIN_BLANK = -0.02
 """Log-probability of blank, 2 % below certainty: the labels of such a frame are passed over."""
 
-NOTHING_MARGIN = 4.0
+NOTHING_MARGIN = 2.0
 """Nats by which the first words must be likelier than that nobody has spoken, to be told: most
 sounds are not speech."""
 
