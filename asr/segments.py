@@ -131,9 +131,9 @@ class Segmenter:
     def _end_segment(self, rule: Rule, time_s: float, reason: str = "") -> list[Event]:
         if self._detector:
             self._detector.fired(rule, self._transcript.segment)
-        # "length" fires while somebody speaks: search and last word go on. And where no word is
+        # "length" fires while somebody speaks: search and last word go on. And where no token is
         # told yet, one may be on its way.
-        if rule != "length" and self._transcript.text:
+        if rule != "length" and self.tokens:
             self._complete_word()
             self._search.reset()
         events = self._partials(time_s)
