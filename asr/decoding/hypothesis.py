@@ -38,7 +38,7 @@ class Search(Protocol):
 
     @property
     def best(self) -> Hypothesis:
-        """The most likely hypothesis so far.
+        """The most likely hypothesis so far; a search may ask more of the first token of all.
 
         `emissions` may be the search's own list: its readers copy what they keep.
         """
