@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,6 +12,10 @@ from rich.console import Console
 from asr.entry import run_command
 from asr.errors import AsrError
 from training.corpora.cli import prepare
+
+if TYPE_CHECKING:
+    from training.splicing import SplicingReport
+    from training.synthesis.corpus import SynthesisReport
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(prepare, name="prepare")
@@ -158,11 +162,7 @@ def synthesize(
     console = Console(stderr=True)
     if report.skipped:
         console.print(f"skipped {len(report.skipped)} sentences, named above")
-    made = f"{report.utterances} utterances, {report.hours:.2f} hours"
-    if report.stopped:
-        console.print(f"stopped after {made}; the same command goes on", soft_wrap=True)
-        raise typer.Exit(130)
-    console.print(f"{made}: {report.manifest}", soft_wrap=True)
+    _tell_made(console, report)
 
 
 @app.command()
@@ -327,6 +327,11 @@ def splice(
     console = Console(stderr=True)
     for line in report.rejections.lines():
         console.print(line, style="yellow", markup=False, soft_wrap=True)
+    _tell_made(console, report)
+
+
+def _tell_made(console: Console, report: "SynthesisReport | SplicingReport") -> None:
+    """Say how much there is of a corpus; exit with 130 if it was stopped."""
     made = f"{report.utterances} utterances, {report.hours:.2f} hours"
     if report.stopped:
         console.print(f"stopped after {made}; the same command goes on", soft_wrap=True)
