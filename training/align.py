@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from asr.features import Samples, compute_features
 from asr.text import normalize
 from asr.whole_files import write_whole
 from training.checkpoint import TrainedModel
+from training.forced_alignment import Span, forced_alignment, require_aligner
 
 FRAME_S = 0.04
 
@@ -85,32 +85,21 @@ def align(model: TrainedModel, samples: Samples, text: str) -> list[AlignedWord]
     Raises CorpusError for a text without words or with more pieces than the audio has frames,
     AsrError without torchaudio.
     """
-    forced_align = _forced_align()
+    require_aligner()
     pieces = model.tokenizer.encode(normalize(text))
     if not pieces:
         raise CorpusError(f"no words in {text!r}")
     padded = np.concatenate([samples, np.zeros(StreamingConfig().tail_samples, np.float32)])
     features = torch.from_numpy(compute_features(padded))[None]
     encoded = model.model.encode(features, torch.tensor([features.size(1)]))
-    log_probs = model.model.ctc(encoded.frames).log_softmax(dim=-1)
-    repeats = sum(one == other for one, other in pairwise(pieces))
-    if len(pieces) + repeats > log_probs.size(1):
-        raise CorpusError(f"{len(pieces)} word pieces in {log_probs.size(1)} frames")
-    path, _ = forced_align(log_probs, torch.tensor([pieces], dtype=torch.int32), blank=0)
+    log_probs = model.model.ctc(encoded.frames[0]).log_softmax(dim=-1)
+    found = forced_alignment(log_probs, pieces)
     table = model.tokenizer.pieces
-    return words_of_path(path[0].tolist(), pieces, [table[piece] for piece in pieces])
+    return words_of_spans(found, [table[piece] for piece in pieces])
 
 
-def words_of_path(
-    path: Sequence[int], pieces: Sequence[int], texts: Sequence[str]
-) -> list[AlignedWord]:
-    """Return the words of an aligned path: a symbol a frame, 0 being the blank.
-
-    `pieces` are the symbols in their order and `texts` what they say; U+2581 begins a word.
-    """
-    spans = _spans(path)
-    if [symbol for symbol, _, _ in spans] != list(pieces):
-        raise ValueError("the path doesn't say these pieces")
+def words_of_spans(spans: Sequence[Span], texts: Sequence[str]) -> list[AlignedWord]:
+    """Return the words that word pieces make, said in `spans`; U+2581 begins a word."""
     words: list[AlignedWord] = []
     for text, (_, start, end) in zip(texts, spans, strict=True):
         start_s, end_s = round(start * FRAME_S, 2), round(end * FRAME_S, 2)
@@ -130,19 +119,6 @@ def read_samples(path: Path) -> Samples:
         raise CorpusError(str(error)) from error
 
 
-def _spans(path: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Return (symbol, first frame, frame behind the last) of each run that isn't blank."""
-    spans: list[tuple[int, int, int]] = []
-    before = 0
-    for frame, symbol in enumerate(path):
-        if symbol and symbol == before:
-            spans[-1] = (symbol, spans[-1][1], frame + 1)
-        elif symbol:
-            spans.append((symbol, frame, frame + 1))
-        before = symbol
-    return spans
-
-
 def _row(utterance: Utterance, out: Path, words: Sequence[AlignedWord]) -> dict[str, Any]:
     row = {
         "id": utterance.id,
@@ -154,15 +130,3 @@ def _row(utterance: Utterance, out: Path, words: Sequence[AlignedWord]) -> dict[
         "words": [word.to_dict() for word in words],
     }
     return {key: value for key, value in row.items() if value is not None}
-
-
-def _forced_align() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    try:
-        from torchaudio.functional import forced_align
-    except (ImportError, OSError) as error:  # it links what this build of torch may not have
-        raise AsrError(
-            f"forced alignment needs torchaudio, which can't be imported: {error}; install the "
-            "versions that pyproject.toml names: pip install 'earshot-asr[train]'"
-        ) from error
-    align: Callable[..., tuple[torch.Tensor, torch.Tensor]] = forced_align
-    return align

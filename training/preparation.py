@@ -21,6 +21,7 @@ from training.feature_cache import FeatureCache
 from training.pronunciation import Pronunciations, phone_ids
 from training.recipe import DataConfig, Recipe, SourceConfig
 from training.shards import read_shards
+from training.text_injection import ReadText, read_text
 from training.tokenizer import Tokenizer, train_tokenizer
 
 STATISTICS_UTTERANCES = 1000
@@ -42,6 +43,7 @@ class Prepared:
     phones: Speech
     phones_dev: Speech
     dev: dict[str, Speech]
+    text: ReadText | None
 
 
 def prepare(
@@ -108,6 +110,7 @@ def prepare(
             )
             for config in recipe.data.dev
         },
+        text=_text(recipe, data, tokenizer, pronunciations),
     )
     if recipe.pretrain:
         _check_usable("to pre-train on", prepared.phones, rejections)
@@ -205,6 +208,17 @@ def _phones(
         if not ids:
             rejections.add("phones only: flite can't say it", cut.id)
     return phones
+
+
+def _text(
+    recipe: Recipe, data: Path, tokenizer: Tokenizer, pronunciations: Pronunciations | None
+) -> ReadText | None:
+    config = recipe.data.text
+    if config is None:
+        return None
+    assert pronunciations is not None, "a recipe with text has phones"
+    path = data / config.file
+    return read_text(path, config.sentences, recipe.seed, tokenizer, pronunciations)
 
 
 def _held_out_phones(

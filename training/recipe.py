@@ -50,12 +50,25 @@ class DevSetConfig:
 
 
 @dataclass(frozen=True)
+class TextConfig:
+    """Sentences that are read and not heard; see `training.text_injection`."""
+
+    file: str  # plain or .xz, a paragraph a line, relative to the data folder
+    sentences: int = 20_000  # that are drawn from it
+    share: float = 0.5  # seconds of them for each second of audio
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "sentences", "share")
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """What is trained on and measured on."""
 
     train: tuple[SourceConfig, ...]
     dev: tuple[DevSetConfig, ...]
     phones: tuple[SourceConfig, ...] = ()  # synthetic speech with phone times, for pre-training
+    text: TextConfig | None = None  # for the upper blocks alone (needs loss.phone_weight)
     noise: str | None = None  # glob of recordings of noise, relative to the data folder
     rooms: str | None = None  # glob of impulse responses of rooms
     max_duration: float = 30.0  # s; longer utterances are skipped and counted
@@ -231,6 +244,8 @@ class Recipe:
         for kind in ("recorded_noise", "enclosing_noise", "noise_alone"):
             if getattr(self.augmentation, f"{kind}_probability") and not self.data.noise:
                 raise ValueError(f"{kind}_probability needs data.noise: recordings of noise")
+        if self.data.text and not self.loss.phone_weight:
+            raise ValueError("data.text needs loss.phone_weight: the phones of the recordings")
         if self.pretrain and not self.data.phones:
             raise ValueError("pretrain needs data.phones: synthetic speech with phone times")
         _require_probability(self, "initial_share")

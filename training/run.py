@@ -27,6 +27,7 @@ from training.preparation import Prepared, prepare
 from training.processes import agree, is_first, one_per_file_system, spread_newest, world_size
 from training.recipe import Recipe, ScheduleConfig
 from training.task import StepClock
+from training.text_injection import TextInjection
 from training.transducer_task import TransducerTask
 
 
@@ -103,6 +104,7 @@ def _facts(recipe: Recipe, prepared: Prepared) -> dict[str, str]:
     return {
         "recipe": hashlib.sha256(repr(recipe).encode()).hexdigest()[:12],
         "speech": f"{len(prepared.train.cuts)} utterances, {speech.hexdigest()[:12]}",
+        "text": hashlib.sha256(repr(prepared.text).encode()).hexdigest()[:12],
         "noises and rooms": (
             f"{len(acoustics.noises)} and {len(acoustics.rooms)}, {surroundings.hexdigest()[:12]}"
         ),
@@ -204,6 +206,7 @@ def _train(
         recipe.streaming,
         clock,
         recipe.seed,
+        _text_injection(recipe, prepared),
     )
     dataset = functools.partial(
         SpeechDataset,
@@ -232,6 +235,12 @@ def _train(
             f"{calibration.mean(0.0):.1%} -> {calibration.mean(calibration.shift):.1%}"
         )
     return clock.hours(clock.steps(recipe.train.hours))
+
+
+def _text_injection(recipe: Recipe, prepared: Prepared) -> TextInjection | None:
+    if recipe.data.text is None or prepared.text is None:
+        return None
+    return TextInjection(prepared.text, recipe.data.text.share)
 
 
 @torch.no_grad()

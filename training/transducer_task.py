@@ -1,5 +1,6 @@
 """Stage two: the transducer, with pruned RNN-T and auxiliary CTC losses."""
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,13 +15,16 @@ from training.loss import (
     gather_band,
     transducer_loss,
 )
-from training.model import EncoderOutput, Transducer
+from training.model import Transducer
 from training.recipe import LossConfig, ScheduleConfig, StreamingTrainingConfig
 from training.task import StepClock, Task
+from training.text_injection import SpokenText, TextInjection
 from training.tokenizer import Tokenizer
 
 FRAMES_PER_TOKEN = 5
 """Of speech, about: what stands for the tokens of noise alone, which has none."""
+
+_TEXT_DRAW = 1  # sets its draws apart from those of chunks
 
 
 class TransducerTask(Task):
@@ -35,9 +39,10 @@ class TransducerTask(Task):
         streaming: StreamingTrainingConfig,
         clock: StepClock,
         seed: int,
+        text: TextInjection | None = None,
     ) -> None:
         super().__init__(model, schedule, streaming, clock, seed)
-        self.tokenizer, self.loss = tokenizer, loss
+        self.tokenizer, self.loss, self.text = tokenizer, loss, text
         model.phones.requires_grad_(bool(loss.phone_weight))
         self.hypotheses: dict[str, str] = {}
         """Texts of the running validation by utterance id."""
@@ -48,37 +53,75 @@ class TransducerTask(Task):
         encoded = self.model.encode(
             batch.features, batch.feature_lengths, chunk_frames, left_frames
         )
-        predicted = self.model.predictor(self.model.predictor.with_history(batch.targets))
-        parts = transducer_loss(
-            self.model.simple_encoder(encoded.frames),
-            self.model.simple_predictor(predicted),
-            lambda starts: self._join_band(encoded.frames, predicted, batch.targets, starts),
-            batch.targets,
-            encoded.lengths,
-            batch.target_lengths,
-            band=self.loss.band,
-            blank=BLANK_ID,
-            fastemit=self.loss.fastemit,
+        total, log, ctc_log_probs = self._token_losses(
+            encoded.frames, encoded.lengths, batch.targets, batch.target_lengths
         )
-        ctc_log_probs = functional.log_softmax(self.model.ctc(encoded.frames).float(), dim=-1)
-        ctc = ctc_loss(ctc_log_probs, batch.targets, encoded.lengths, batch.target_lengths)
-        pruned_weight, simple_weight = self._ramp()
-        simple, pruned = parts.simple.sum(), parts.pruned.sum()
-        ctc = ctc.sum()
-        log = {"pruned": pruned, "simple": simple, "ctc": ctc}
-        total = pruned_weight * pruned + simple_weight * simple + self.loss.ctc_weight * ctc
+        weight = _weight(batch.target_lengths, encoded.lengths)
         if self.loss.consistency_weight:
             log["consistency"] = consistency_loss(ctc_log_probs, encoded.lengths).sum()
             total = total + self.loss.consistency_weight * log["consistency"]
         if self.loss.phone_weight:
-            log["phones"] = self._phone_loss(encoded, batch)
+            log_probs = functional.log_softmax(self.model.phones(encoded.phonetic).float(), dim=-1)
+            log["phones"] = self._phone_loss(log_probs, encoded.lengths, batch)
             total = total + self.loss.phone_weight * log["phones"]
-        return total, _weight(batch.target_lengths, encoded.lengths), log
+            if self.text:
+                self.text.hear(encoded, log_probs, batch)
+        spoken = self._draw_text(int(encoded.lengths.sum()))
+        if spoken:
+            text_total, text_log = self._text_losses(
+                spoken.to(encoded.frames.device), chunk_frames, left_frames
+            )
+            total = total + text_total
+            # A part is divided by the tokens of the recordings; the text has tokens of its own.
+            log["text"] = text_log["pruned"] * weight / spoken.target_lengths.sum()
+        return total, weight, log
 
-    def _phone_loss(self, encoded: EncoderOutput, batch: Batch) -> Tensor:
+    def _draw_text(self, frames: int) -> SpokenText | None:
+        if self.text is None:
+            return None
+        draws = [self.seed, self.global_step, self.global_rank, _TEXT_DRAW]
+        return self.text.draw(frames, np.random.default_rng(draws))
+
+    def _text_losses(
+        self, spoken: SpokenText, chunk_frames: Tensor, left_frames: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Of a sentence a token counts as much as one of a recording; it streams as one of them."""
+        like = torch.arange(len(spoken.lengths), device=chunk_frames.device) % len(chunk_frames)
+        frames = self.model.encoder.spell(
+            spoken.phonetic, spoken.lengths, chunk_frames[like], left_frames[like]
+        )
+        total, log, _ = self._token_losses(
+            frames, spoken.lengths, spoken.targets, spoken.target_lengths
+        )
+        return total, log
+
+    def _token_losses(
+        self, frames: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Losses of what the encoder made of utterances, `(B, C, joiner_dim)`: in all, and their
+        parts; and CTC's log-probabilities `(B, C, V)`."""
+        predicted = self.model.predictor(self.model.predictor.with_history(targets))
+        parts = transducer_loss(
+            self.model.simple_encoder(frames),
+            self.model.simple_predictor(predicted),
+            lambda starts: self._join_band(frames, predicted, targets, starts),
+            targets,
+            lengths,
+            target_lengths,
+            band=self.loss.band,
+            blank=BLANK_ID,
+            fastemit=self.loss.fastemit,
+        )
+        ctc_log_probs = functional.log_softmax(self.model.ctc(frames).float(), dim=-1)
+        ctc = ctc_loss(ctc_log_probs, targets, lengths, target_lengths).sum()
+        pruned_weight, simple_weight = self._ramp()
+        simple, pruned = parts.simple.sum(), parts.pruned.sum()
+        total = pruned_weight * pruned + simple_weight * simple + self.loss.ctc_weight * ctc
+        return total, {"pruned": pruned, "simple": simple, "ctc": ctc}, ctc_log_probs
+
+    def _phone_loss(self, log_probs: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """CTC of the pronunciation; silence, which the head knows from stage one, is its blank."""
-        log_probs = functional.log_softmax(self.model.phones(encoded.phonetic).float(), dim=-1)
-        losses = ctc_loss(log_probs, batch.phones, encoded.lengths, batch.phone_lengths)
+        losses = ctc_loss(log_probs, batch.phones, lengths, batch.phone_lengths)
         # Without phones (flite can't say its text) an utterance is unknown, not silent. Noise alone
         # is taken for unknown as well.
         return losses[batch.phone_lengths > 0].sum()

@@ -1,5 +1,7 @@
 """Streaming, offline and training must be the same computation."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -52,6 +54,19 @@ def test_a_stream_equals_the_whole_utterance(model: Transducer, chunk: int) -> N
         features = torch.randn(1, length, 80, dtype=model.ctc.weight.dtype)
         whole = model.encode(features, torch.tensor([length]), chunk, LEFT).frames
         assert (stream(model, features, chunk) - whole).abs().max() <= tolerance(model)
+
+
+@pytest.mark.parametrize("chunk", [4, WHOLE])
+@torch.no_grad()
+def test_the_upper_blocks_alone_give_what_they_give_in_the_encoder(chunk: int) -> None:
+    torch.manual_seed(0)
+    model = Transducer(replace(CONFIG, phone_layers=2)).double().eval()
+    features = torch.randn(2, 4 * 30 + 3, 80, dtype=torch.float64)
+    lengths = torch.tensor([features.size(1), 4 * 13 + 3])
+    streaming = torch.tensor([chunk, 8]), torch.tensor([LEFT, LEFT])
+    encoded = model.encode(features, lengths, *streaming)
+    spelled = model.encoder.spell(encoded.phonetic, encoded.lengths, *streaming)
+    torch.testing.assert_close(spelled, encoded.frames)
 
 
 @torch.no_grad()

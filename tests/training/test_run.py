@@ -13,7 +13,9 @@ import pytest
 import torch
 from rich.console import Console
 
+import training.pronunciation
 from asr.errors import RecipeError
+from tests.training.conftest import PHONES
 from training.checkpoint import load_model
 from training.model.config import SIZES
 from training.recipe import (
@@ -24,6 +26,7 @@ from training.recipe import (
     Recipe,
     ScheduleConfig,
     SourceConfig,
+    TextConfig,
     resized,
 )
 from training.run import run_recipe
@@ -71,6 +74,26 @@ def test_a_few_utterances_are_learned_by_heart(
     model, tokens = load_model(folder)
     assert len(tokens) == model.config.vocab_size == 20
     assert float(model.encoder.feature_mean.abs().sum()) > 0, "statistics travel with the model"
+
+
+def test_sentences_are_read_beside_recordings(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SIZES, "xs", {**TINY, "layers": 9})  # one above the phones
+    monkeypatch.setattr(
+        training.pronunciation, "pronounce", lambda text: [PHONES[word] for word in text.split()]
+    )
+    text = tmp_path / "text.txt"
+    text.write_text("Red red blue. Blue green blue. White black white red.")
+    settings = recipe(20)
+    settings = replace(
+        settings,
+        data=replace(settings.data, text=TextConfig(str(text))),
+        loss=replace(settings.loss, phone_weight=1.0),
+    )
+    run_recipe(settings, tones, tmp_path, Console(quiet=True))
+    steps = [row for row in journal(tmp_path / "tiny") if "loss" in row]
+    assert 0 < steps[0]["text"] < 100
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from training.model.attention import RotaryPositions, SelfAttention, attention_mask
 from training.model.config import SUBSAMPLING, ModelConfig
 from training.model.convolution import CausalConvolution
-from training.model.state import EncoderState
+from training.model.state import EncoderState, initial_state
 from training.model.subsampling import Subsampling, subsampled_lengths
 
 
@@ -141,6 +141,34 @@ class ConformerEncoder(nn.Module):
         if lengths is None:
             lengths = torch.full_like(state.processed_frames, frames)
         return EncoderOutput(self.output(x), lengths, next_state, phonetic)
+
+    def spell(
+        self,
+        phonetic: Tensor,
+        lengths: Tensor,
+        chunk_frames: int | Tensor | None = None,
+        left_frames: int | Tensor | None = None,
+    ) -> Tensor:
+        """Take whole utterances `(B, C, D)` through the blocks above the phones alone.
+
+        lengths: `(B,)`. Returns frames for the joiner, `(B, C, joiner_dim)`: those of `forward` for
+        the `phonetic` frames that it gave.
+        """
+        config = self.config
+        state = initial_state(config, len(phonetic), left_frames=0, like=phonetic)
+        mask = attention_mask(
+            state.conv[0, 0, :, 0], 0, phonetic.size(1), lengths, chunk_frames, left_frames
+        )
+        positions = self.positions(phonetic.size(1))
+        attention_past = state.attention.transpose(1, 2).unbind(0)
+        conv_past = self._unfold(state.conv[:, 1:]).unbind(0)
+        x = phonetic
+        for layer in range(config.phone_layers, config.layers):
+            x, _, _ = self.blocks[layer](
+                x, attention_past[layer], conv_past[layer], mask, positions
+            )
+        frames: Tensor = self.output(x)
+        return frames
 
     def _unfold(self, rows: Tensor) -> Tensor:
         """`(L, (k-1)/2, N, 2D)` of the exported layout -> `(L, N, k-1, D)`."""
