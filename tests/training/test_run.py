@@ -79,7 +79,7 @@ def test_a_few_utterances_are_learned_by_heart(
 def test_sentences_are_read_beside_recordings(
     tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(SIZES, "xs", {**TINY, "layers": 9})  # one above the phones
+    monkeypatch.setitem(SIZES, "xs", {**TINY, "phone_layers": 1})
     monkeypatch.setattr(
         training.pronunciation, "pronounce", lambda text: [PHONES[word] for word in text.split()]
     )
