@@ -93,9 +93,9 @@ def align(model: TrainedModel, samples: Samples, text: str) -> list[AlignedWord]
     features = torch.from_numpy(compute_features(padded))[None]
     encoded = model.model.encode(features, torch.tensor([features.size(1)]))
     log_probs = model.model.ctc(encoded.frames[0]).log_softmax(dim=-1)
-    found = forced_alignment(log_probs, pieces)
+    spans = forced_alignment(log_probs, pieces).spans
     table = model.tokenizer.pieces
-    return words_of_spans(found, [table[piece] for piece in pieces])
+    return words_of_spans(spans, [table[piece] for piece in pieces])
 
 
 def words_of_spans(spans: Sequence[Span], texts: Sequence[str]) -> list[AlignedWord]:

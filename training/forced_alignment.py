@@ -1,6 +1,6 @@
 """The most likely path of known symbols through frames of CTC (forced alignment)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -18,23 +18,32 @@ class Span(NamedTuple):
     end: int  # behind the last
 
 
-def forced_alignment(log_probs: Tensor, symbols: Sequence[int]) -> list[Span]:
-    """Return where each of the symbols is said, in their order.
+class Alignment(NamedTuple):
+    """Where each symbol is said, in their order, and how likely that path is."""
 
-    log_probs: `(C, V)`, normalised, blank 0; symbols: none of them the blank. Raises CorpusError if
-    there are none, or more than fit in C frames; AsrError without torchaudio.
+    spans: list[Span]
+    log_prob: float  # nats
+
+
+def forced_alignment(log_probs: Tensor, symbols: Sequence[int]) -> Alignment:
+    """Align symbols, none of them the blank, to frames.
+
+    log_probs: `(C, V)` on the CPU, normalised, blank 0. Raises CorpusError if there are no symbols,
+    or more than fit in C frames, or if log_probs are NaN or infinite; AsrError without torchaudio.
     """
     if not symbols:
         raise CorpusError("no symbols to align")
     repeats = sum(one == other for one, other in pairwise(symbols))
     if len(symbols) + repeats > len(log_probs):
         raise CorpusError(f"{len(symbols)} symbols in {len(log_probs)} frames")
-    forced_align = require_aligner()
-    path, _ = forced_align(log_probs[None], torch.tensor([symbols], dtype=torch.int32), blank=0)
-    return spans(path[0].tolist())
+    if not torch.isfinite(log_probs).all():
+        raise CorpusError("log-probabilities that are NaN or infinite")
+    align = require_aligner()
+    path, scores = align(log_probs[None], torch.tensor([symbols], dtype=torch.int32), blank=0)
+    return Alignment(spans(path[0].tolist()), float(scores.sum()))
 
 
-def require_aligner():  # type: ignore[no-untyped-def]  # torchaudio has no types
+def require_aligner() -> Callable[..., tuple[Tensor, Tensor]]:
     """Return torchaudio's aligner. Raises AsrError if torchaudio can't be imported."""
     try:
         from torchaudio.functional import forced_align
@@ -43,7 +52,8 @@ def require_aligner():  # type: ignore[no-untyped-def]  # torchaudio has no type
             f"forced alignment needs torchaudio, which can't be imported: {error}; install the "
             "versions that pyproject.toml names: pip install 'earshot-asr[train]'"
         ) from error
-    return forced_align
+    align: Callable[..., tuple[Tensor, Tensor]] = forced_align
+    return align
 
 
 def spans(path: Sequence[int]) -> list[Span]:

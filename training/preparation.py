@@ -18,10 +18,11 @@ from training.checkpoint import TrainedModel
 from training.corpus import Rejections, has_phones, phones_of, read_cuts
 from training.dataset import Speech, trainable
 from training.feature_cache import FeatureCache
+from training.forced_alignment import require_aligner
 from training.pronunciation import Pronunciations, phone_ids
 from training.recipe import DataConfig, Recipe, SourceConfig
 from training.shards import read_shards
-from training.text_injection import ReadText, read_text
+from training.text_injection import Sentences, draw_texts, pronounced
 from training.tokenizer import Tokenizer, train_tokenizer
 
 STATISTICS_UTTERANCES = 1000
@@ -43,7 +44,7 @@ class Prepared:
     phones: Speech
     phones_dev: Speech
     dev: dict[str, Speech]
-    text: ReadText | None
+    text: Sentences | None
 
 
 def prepare(
@@ -62,6 +63,7 @@ def prepare(
     rejections = Rejections()
     folder = work / recipe.name
     processes = os.cpu_count() or 1
+    texts = _texts(recipe, data, console)
     train = _read_sources(recipe.data.train, recipe.data, data, rejections)
     phones = _with_phone_times(
         _read_sources(recipe.data.phones, recipe.data, data, rejections), rejections
@@ -110,7 +112,7 @@ def prepare(
             )
             for config in recipe.data.dev
         },
-        text=_text(recipe, data, tokenizer, pronunciations),
+        text=_sentences(texts, tokenizer, pronunciations, rejections),
     )
     if recipe.pretrain:
         _check_usable("to pre-train on", prepared.phones, rejections)
@@ -121,6 +123,7 @@ def prepare(
         console.print(line, style="yellow", markup=False)
     console.print(
         f"{len(prepared.train.cuts)} utterances, {prepared.train.hours:.1f} h to train on"
+        + (f"; {len(prepared.text)} sentences to read" if prepared.text else "")
     )
     return prepared
 
@@ -210,15 +213,38 @@ def _phones(
     return phones
 
 
-def _text(
-    recipe: Recipe, data: Path, tokenizer: Tokenizer, pronunciations: Pronunciations | None
-) -> ReadText | None:
+def _texts(recipe: Recipe, data: Path, console: Console) -> list[str]:
+    """Sentences that are to be read, if any; what they lack is told before anything else is made.
+
+    Raises AsrError without torchaudio.
+    """
     config = recipe.data.text
     if config is None:
+        return []
+    require_aligner()
+    texts = draw_texts(data / config.file, config.sentences, recipe.seed)
+    if len(texts) < config.sentences:
+        console.print(
+            f"{config.file}: {len(texts)} sentences to read; {config.sentences} were asked for",
+            style="yellow",
+            markup=False,
+        )
+    return texts
+
+
+def _sentences(
+    texts: list[str],
+    tokenizer: Tokenizer,
+    pronunciations: Pronunciations | None,
+    rejections: Rejections,
+) -> Sentences | None:
+    if not texts:
         return None
     assert pronunciations is not None, "a recipe with text has phones"
-    path = data / config.file
-    return read_text(path, config.sentences, recipe.seed, tokenizer, pronunciations)
+    found = pronounced(texts, tokenizer, pronunciations, rejections)
+    if not len(found):
+        raise CorpusError("no usable sentence to read: " + "; ".join(rejections.lines()))
+    return found
 
 
 def _held_out_phones(

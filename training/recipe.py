@@ -55,10 +55,11 @@ class TextConfig:
 
     file: str  # plain or .xz, a paragraph a line, relative to the data folder
     sentences: int = 20_000  # that are drawn from it
-    share: float = 0.5  # seconds of them for each second of audio
+    share: float = 0.5  # seconds of them for each second of audio, on top of batch_seconds
 
     def __post_init__(self) -> None:
         _require_positive(self, "sentences", "share")
+        _require_range(self, "share", 0, 4)
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,16 @@ from training.loss import (
     gather_band,
     transducer_loss,
 )
-from training.model import Transducer
+from training.model import EncoderOutput, Transducer
 from training.recipe import LossConfig, ScheduleConfig, StreamingTrainingConfig
 from training.task import StepClock, Task
-from training.text_injection import SpokenText, TextInjection
+from training.text_injection import PhoneticBatch, TextInjection
 from training.tokenizer import Tokenizer
 
 FRAMES_PER_TOKEN = 5
 """Of speech, about: what stands for the tokens of noise alone, which has none."""
 
-_TEXT_DRAW = 1  # sets its draws apart from those of chunks
+_OF_TEXT = 1  # sets its draws apart from those of chunks
 
 
 class TransducerTask(Task):
@@ -65,34 +65,30 @@ class TransducerTask(Task):
             log["phones"] = self._phone_loss(log_probs, encoded.lengths, batch)
             total = total + self.loss.phone_weight * log["phones"]
             if self.text:
-                self.text.hear(encoded, log_probs, batch)
-        spoken = self._draw_text(int(encoded.lengths.sum()))
-        if spoken:
-            text_total, text_log = self._text_losses(
-                spoken.to(encoded.frames.device), chunk_frames, left_frames
-            )
+                self.text.collect(encoded, log_probs, batch)
+        if text := self._draw_text(encoded):
+            text_total, text_log = self._text_losses(text, chunk_frames, left_frames)
             total = total + text_total
             # A part is divided by the tokens of the recordings; the text has tokens of its own.
-            log["text"] = text_log["pruned"] * weight / spoken.target_lengths.sum()
+            log["text"] = text_log["pruned"] * weight / text.target_lengths.sum()
         return total, weight, log
 
-    def _draw_text(self, frames: int) -> SpokenText | None:
+    def _draw_text(self, encoded: EncoderOutput) -> PhoneticBatch | None:
         if self.text is None:
             return None
-        draws = [self.seed, self.global_step, self.global_rank, _TEXT_DRAW]
-        return self.text.draw(frames, np.random.default_rng(draws))
+        generator = np.random.default_rng([self.seed, self.global_step, self.global_rank, _OF_TEXT])
+        text = self.text.draw(int(encoded.lengths.sum()), generator)
+        return text and text.like(encoded.phonetic)
 
     def _text_losses(
-        self, spoken: SpokenText, chunk_frames: Tensor, left_frames: Tensor
+        self, text: PhoneticBatch, chunk_frames: Tensor, left_frames: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Of a sentence a token counts as much as one of a recording; it streams as one of them."""
-        like = torch.arange(len(spoken.lengths), device=chunk_frames.device) % len(chunk_frames)
-        frames = self.model.encoder.spell(
-            spoken.phonetic, spoken.lengths, chunk_frames[like], left_frames[like]
+        like = torch.arange(len(text.lengths), device=chunk_frames.device) % len(chunk_frames)
+        frames = self.model.encoder.encode_phonetic(
+            text.frames, text.lengths, chunk_frames[like], left_frames[like]
         )
-        total, log, _ = self._token_losses(
-            frames, spoken.lengths, spoken.targets, spoken.target_lengths
-        )
+        total, log, _ = self._token_losses(frames, text.lengths, text.targets, text.target_lengths)
         return total, log
 
     def _token_losses(

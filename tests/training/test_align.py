@@ -2,19 +2,21 @@
 times are known."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from asr.errors import CorpusError
 from asr.evaluation.bench.emission import SENTENCES, synthesize
 from asr.evaluation.corpora.timed import read_timed_manifest
 from training.align import AlignedWord, align, align_manifest, read_samples, words_of_spans
 from training.checkpoint import TrainedModel
-from training.forced_alignment import spans
+from training.forced_alignment import forced_alignment, spans
 
 MODEL = Path(__file__).parents[2] / "data/model"
 
@@ -42,6 +44,17 @@ def test_a_boundary_alone_is_no_word_and_begins_the_next() -> None:
 
 
 @pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not here")
+def test_what_can_not_be_aligned_is_named() -> None:
+    pytest.importorskip("torchaudio")
+    log_probs = torch.zeros(3, 5).log_softmax(dim=-1)
+    assert forced_alignment(log_probs, [1, 2]).log_prob == pytest.approx(3 * math.log(1 / 5))
+    for symbols, message in (([], "no symbols"), ([1, 1, 2], "3 symbols in 3 frames")):
+        with pytest.raises(CorpusError, match=message):
+            forced_alignment(log_probs, symbols)
+    with pytest.raises(CorpusError, match="NaN or infinite"):
+        forced_alignment(log_probs * torch.nan, [1, 2])
+
+
 def test_words_are_found_near_where_they_were_said(model: TrainedModel, tmp_path: Path) -> None:
     pytest.importorskip("torchaudio")
     for speech in synthesize(tmp_path, SENTENCES[:2]):

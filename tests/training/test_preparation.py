@@ -4,13 +4,15 @@ import dataclasses
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+import training.preparation
 import training.pronunciation
-from asr.errors import CorpusError
+from asr.errors import AsrError, CorpusError
 from tests.training.conftest import write_corpus
 from training.corpus import Rejections
 from training.dataset import Speech
@@ -22,6 +24,7 @@ from training.recipe import (
     Recipe,
     ScheduleConfig,
     SourceConfig,
+    TextConfig,
 )
 from training.shards import write_shards
 from training.synthesis import SynthesizerRefusal
@@ -158,6 +161,50 @@ def test_texts_that_flite_can_not_say_are_counted(
     assert sorted(map(len, prepared.train.phones)) == [0, 1]
     assert isinstance(console.file, io.StringIO)
     assert "skipped 1 (phones only: flite can't say it), such as train-0" in console.file.getvalue()
+
+
+def reading(file: str, **settings: Any) -> Recipe:
+    data = dataclasses.replace(recipe().data, text=TextConfig(file, **settings))
+    return recipe(data=data, loss=LossConfig(phone_weight=0.3))
+
+
+def test_what_reading_lacks_is_told_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_corpora(tmp_path)
+    with pytest.raises(CorpusError, match=r"none.txt: not readable as text"):
+        prepare(reading("none.txt"), tmp_path, tmp_path / "work", Console(quiet=True))
+
+    def missing() -> None:
+        raise AsrError("forced alignment needs torchaudio")
+
+    monkeypatch.setattr(training.preparation, "require_aligner", missing)
+    with pytest.raises(AsrError, match="needs torchaudio"):
+        prepare(reading("none.txt"), tmp_path, tmp_path / "work", Console(quiet=True))
+    assert not (tmp_path / "work").exists()
+
+
+def test_how_much_there_is_to_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torchaudio")
+    write_corpora(tmp_path)
+    (tmp_path / "text.txt").write_text("Red blue red. Green green white. White black white red.")
+
+    def pronounce(text: str) -> list[str]:
+        if text == "red blue red":
+            raise SynthesizerRefusal("flite failed with status 1")
+        return ["b"] * len(text)
+
+    monkeypatch.setattr(training.pronunciation, "pronounce", pronounce)
+    console = Console(file=io.StringIO(), width=1000)
+    settings = reading("text.txt", sentences=5)
+    prepared = prepare(settings, tmp_path, tmp_path / "work", console)
+    assert prepared.text is not None
+    assert [len(phones) for phones in prepared.text.phones] == [17, 21]
+    assert isinstance(console.file, io.StringIO)
+    told = console.file.getvalue()
+    assert "text.txt: 3 sentences to read; 5 were asked for" in told
+    assert "skipped 1 (text only: flite can't say it), such as red blue red" in told
+    assert "h to train on; 2 sentences to read" in told
 
 
 def test_shards_train_as_manifests_do(tmp_path: Path) -> None:

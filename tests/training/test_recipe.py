@@ -77,6 +77,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, addition: str, message: str) -> 
         ("weight: 2", "weight: 0", r"data.train\[0\]: weight is 0.0; expected more than 0"),
         ("  dev:", "  text: {file: a.txt}\n  dev:", "data.text needs loss.phone_weight"),
         ("  dev:", "  text: {file: a, share: 0}\n  dev:", "data.text: share is 0.0; expected more"),
+        ("  dev:", "  text: {file: a, share: .inf}\n  dev:", "text: share is inf; expected 0 to 4"),
         ("name: test", "name: ../test", "name is '../test'; expected the name of one folder"),
         ("dev: [", "dev: [{name: a, manifests: b}, ", "dev has sets named a, a"),
         ('  dev: [{name: a, manifests: "a/*.jsonl"}]', "  dev: []", "data: dev is empty"),

@@ -85,7 +85,7 @@ def test_sentences_are_read_beside_recordings(
     )
     text = tmp_path / "text.txt"
     text.write_text("Red red blue. Blue green blue. White black white red.")
-    settings = recipe(20)
+    settings = recipe(60)
     settings = replace(
         settings,
         data=replace(settings.data, text=TextConfig(str(text))),
@@ -93,7 +93,7 @@ def test_sentences_are_read_beside_recordings(
     )
     run_recipe(settings, tones, tmp_path, Console(quiet=True))
     steps = [row for row in journal(tmp_path / "tiny") if "loss" in row]
-    assert 0 < steps[0]["text"] < 100
+    assert 0 < steps[-1]["text"] < 100, "the phone head has learned enough to cut recordings by"
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])

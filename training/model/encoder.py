@@ -19,6 +19,10 @@ class EncoderOutput(NamedTuple):
     phonetic: Tensor  # (B, C, D) what the first `phone_layers` blocks make of it
 
 
+_LayerCache = tuple[Tensor, Tensor]
+"""Of one layer: keys and values `(B, left, 2D)`, inputs of the convolution `(B, k-1, D)`."""
+
+
 class FeedForward(nn.Module):
     """LayerNorm, expand, SiLU, project: `(B, C, D)` -> `(B, C, D)`."""
 
@@ -119,18 +123,11 @@ class ConformerEncoder(nn.Module):
         valid_left = state.conv[0, 0, :, 0]
         mask = attention_mask(valid_left, left_rows, frames, lengths, chunk_frames, left_frames)
         positions = self.positions(left_rows + frames)
-        # Laid out for all layers at once: an exported graph pays for every node.
-        attention_past = state.attention.transpose(1, 2).unbind(0)
-        conv_past = self._unfold(state.conv[:, 1:]).unbind(0)
-        attention_caches, conv_caches = [], []
-        for layer, block in enumerate(self.blocks):
-            x, attention_cache, conv_cache = block(
-                x, attention_past[layer], conv_past[layer], mask, positions
-            )
-            if layer < self.config.phone_layers:
-                phonetic = x
-            attention_caches.append(attention_cache)
-            conv_caches.append(conv_cache)
+        past = self._layer_caches(state)
+        split = min(self.config.phone_layers, len(self.blocks))
+        phonetic, lower = self._through(range(split), x, past, mask, positions)
+        x, upper = self._through(range(split, len(self.blocks)), phonetic, past, mask, positions)
+        attention_caches, conv_caches = zip(*lower, *upper, strict=True)
         count = (valid_left + frames).clamp(max=left_rows)
         counts = count[None, None, :, None].expand(len(self.blocks), 1, -1, 2 * self.config.dim)
         next_state = EncoderState(
@@ -142,7 +139,7 @@ class ConformerEncoder(nn.Module):
             lengths = torch.full_like(state.processed_frames, frames)
         return EncoderOutput(self.output(x), lengths, next_state, phonetic)
 
-    def spell(
+    def encode_phonetic(
         self,
         phonetic: Tensor,
         lengths: Tensor,
@@ -154,21 +151,35 @@ class ConformerEncoder(nn.Module):
         lengths: `(B,)`. Returns frames for the joiner, `(B, C, joiner_dim)`: those of `forward` for
         the `phonetic` frames that it gave.
         """
-        config = self.config
-        state = initial_state(config, len(phonetic), left_frames=0, like=phonetic)
-        mask = attention_mask(
-            state.conv[0, 0, :, 0], 0, phonetic.size(1), lengths, chunk_frames, left_frames
-        )
-        positions = self.positions(phonetic.size(1))
-        attention_past = state.attention.transpose(1, 2).unbind(0)
-        conv_past = self._unfold(state.conv[:, 1:]).unbind(0)
-        x = phonetic
-        for layer in range(config.phone_layers, config.layers):
-            x, _, _ = self.blocks[layer](
-                x, attention_past[layer], conv_past[layer], mask, positions
-            )
-        frames: Tensor = self.output(x)
-        return frames
+        frames = phonetic.size(1)
+        state = initial_state(self.config, len(phonetic), left_frames=0, like=phonetic)
+        nothing = state.conv[0, 0, :, 0]
+        mask = attention_mask(nothing, 0, frames, lengths, chunk_frames, left_frames)
+        upper = range(self.config.phone_layers, len(self.blocks))
+        past = self._layer_caches(state)
+        x, _ = self._through(upper, phonetic, past, mask, self.positions(frames))
+        out: Tensor = self.output(x)
+        return out
+
+    def _layer_caches(self, state: EncoderState) -> list[_LayerCache]:
+        # Laid out for all layers at once: an exported graph pays for every node.
+        attention = state.attention.transpose(1, 2).unbind(0)
+        return list(zip(attention, self._unfold(state.conv[:, 1:]).unbind(0), strict=True))
+
+    def _through(
+        self,
+        layers: range,
+        x: Tensor,
+        past: list[_LayerCache],
+        mask: Tensor,
+        positions: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, list[_LayerCache]]:
+        """`(B, C, D)` and the caches of all layers -> what these make of it, and their next."""
+        caches = []
+        for layer in layers:
+            x, attention, conv = self.blocks[layer](x, *past[layer], mask, positions)
+            caches.append((attention, conv))
+        return x, caches
 
     def _unfold(self, rows: Tensor) -> Tensor:
         """`(L, (k-1)/2, N, 2D)` of the exported layout -> `(L, N, k-1, D)`."""
