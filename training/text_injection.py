@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.errors import CorpusError
 from asr.text import normalize
+from training.acoustics import Frames
 from training.corpus import Rejections
 from training.dataset import PADDED_FRAMES, Batch
 from training.forced_alignment import forced_alignment
@@ -31,8 +31,6 @@ from training.pronunciation import Pronunciations
 from training.sentences import sentences
 from training.synthesis import PHONES, SILENCE
 from training.tokenizer import Tokenizer
-
-Frames = NDArray[np.float32]
 
 LONGEST_UNIT = 8
 """Encoder frames: what is longer is a pause, of which 320 ms are enough."""

@@ -11,14 +11,12 @@ from torch.nn import functional
 
 import training.pronunciation
 from asr.errors import CorpusError
-from tests.training.test_transducer_task import batch
+from tests.training.test_transducer_task import batch, transducer_task
 from training.corpus import Rejections
 from training.dataset import Batch
-from training.model import EncoderOutput, ModelConfig, Transducer, initial_state
+from training.model import EncoderOutput, ModelConfig, initial_state
 from training.pronunciation import Pronunciations
-from training.recipe import LossConfig, ScheduleConfig, StreamingTrainingConfig
 from training.synthesis import SynthesizerRefusal
-from training.task import StepClock
 from training.text_injection import (
     LIFETIME,
     LONGEST_UNIT,
@@ -213,17 +211,7 @@ class OneSentence(TextInjection):
 
 
 def task(text: TextInjection | None) -> TransducerTask:
-    torch.manual_seed(0)
-    return TransducerTask(
-        Transducer(CONFIG).eval(),
-        None,  # type: ignore[arg-type]  # only validation needs the tokenizer
-        ScheduleConfig(hours=1),
-        LossConfig(phone_weight=0.3),
-        StreamingTrainingConfig(),
-        StepClock(60.0),
-        seed=1,
-        text=text,
-    )
+    return transducer_task(CONFIG, text)
 
 
 STREAMING = torch.tensor([8, 16]), torch.tensor([64, 64])

@@ -10,6 +10,7 @@ from training.model import ModelConfig, Transducer
 from training.recipe import LossConfig, ScheduleConfig, StreamingTrainingConfig
 from training.streaming_draw import WHOLE
 from training.task import StepClock
+from training.text_injection import TextInjection
 from training.transducer_task import FRAMES_PER_TOKEN, TransducerTask
 
 CONFIG = ModelConfig(vocab_size=30, dim=32, layers=1, conv_kernel=7)
@@ -18,16 +19,19 @@ CONFIG = ModelConfig(vocab_size=30, dim=32, layers=1, conv_kernel=7)
 WHOLE_UTTERANCES = torch.full((2,), WHOLE), torch.full((2,), WHOLE)
 
 
-def transducer_task() -> TransducerTask:
+def transducer_task(
+    config: ModelConfig = CONFIG, text: TextInjection | None = None
+) -> TransducerTask:
     torch.manual_seed(0)
     return TransducerTask(
-        Transducer(CONFIG).eval(),
+        Transducer(config).eval(),
         None,  # type: ignore[arg-type]  # only validation needs the tokenizer
         ScheduleConfig(hours=1),
         LossConfig(phone_weight=1.0),
         StreamingTrainingConfig(full_probability=1.0),
         StepClock(60.0),
         seed=1,
+        text=text,
     )
 
 
