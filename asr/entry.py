@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from asr.errors import AsrError
+from asr.whole_files import DISK_FULL
 
 _OURS = ("asr", "training", "export")
 
@@ -15,8 +16,10 @@ def run_command(app: Callable[[], object], command: str, extra: str) -> None:
     """Run a typer app whose packages come with the extra `extra`."""
     try:
         app()
-    except (AsrError, OSError) as error:  # OSError: such as a full disk
-        print(f"{command}: {error}", file=sys.stderr)
+    except (AsrError, OSError) as error:
+        full = isinstance(error, OSError) and error.errno in DISK_FULL
+        advice = "; make room, and give the same command again" if full else ""
+        print(f"{command}: {error}{advice}", file=sys.stderr)
         raise SystemExit(2) from error
     except ModuleNotFoundError as error:
         if (error.name or "asr").split(".")[0] in _OURS:

@@ -37,6 +37,7 @@ from asr.decoding.fusion import Fusion
 from asr.engines import Floats, open_engine
 from asr.engines.golden import encode_by_chunks, verify_golden
 from asr.errors import ExportError
+from asr.whole_files import errors_naming
 from export.onnx import Graphs
 from export.ort_format import SUFFIX as ORT_SUFFIX
 from export.ort_format import to_ort_format
@@ -206,7 +207,8 @@ def _appearing(out: Path) -> Iterator[Path]:
         raise ExportError(f"can't write to {out.parent}: {error.strerror}") from error
     new, old = scratch / "new", scratch / "old"
     try:
-        yield new
+        with errors_naming(out):
+            yield new
         if out.exists():
             out.rename(old)
         new.rename(out)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from asr.errors import AsrError
 from asr.evaluation.accuracy.wer import WordErrors
-from asr.whole_files import put_in_place, write_whole
+from asr.whole_files import errors_naming, put_in_place, write_whole
 from training.checkpoint import save_model
 from training.task import Task
 from training.transducer_task import TransducerTask
@@ -83,12 +83,17 @@ class Checkpointer(lightning.Callback):
                 "and another name"
             )
         partial = self.path.with_suffix(".partial")
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            if kept:  # first: a run killed in between comes to this step again
-                before_decay = self.path.with_name("before-decay.ckpt")
-                write_whole(before_decay, lambda copy: shutil.copyfile(partial, copy))
-            put_in_place(partial, self.path)
+        try:
+            with errors_naming(self.path, partial):
+                trainer.save_checkpoint(partial)
+            if trainer.is_global_zero:
+                if kept:  # first: a run killed in between comes to this step again
+                    before_decay = self.path.with_name("before-decay.ckpt")
+                    write_whole(before_decay, lambda copy: shutil.copyfile(partial, copy))
+                put_in_place(partial, self.path)
+        finally:
+            if trainer.is_global_zero:
+                partial.unlink(missing_ok=True)
         self._last = time.monotonic()
 
     def _stop(self, signum: int, frame: FrameType | None) -> None:

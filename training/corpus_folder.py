@@ -6,7 +6,6 @@ shard, which is not made again; the recordings; and `MAKING.json`, how they are 
 folder holds one corpus.
 """
 
-import errno
 import hashlib
 import io
 import json
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from asr.errors import CorpusError
 from asr.features import SAMPLE_RATE
+from asr.whole_files import DISK_FULL
 from training.locking import exclusive
 
 Row = dict[str, Any]
@@ -55,7 +55,7 @@ class CorpusFolder:
             with exclusive(self.path / f"{self.making}.lock"):
                 yield
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in DISK_FULL:
                 raise
             raise CorpusError(self._disk_full(error)) from error
 

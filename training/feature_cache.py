@@ -27,6 +27,7 @@ from asr.audio import read_blocks, resample_blocks
 from asr.bundle import StreamingConfig
 from asr.errors import AsrError, CorpusError
 from asr.features import FRAME_SHIFT, SAMPLE_RATE, FeatureConfig, compute_features
+from asr.whole_files import errors_naming
 from training.corpus import Rejections
 from training.locking import exclusive
 from training.shards import DAMAGED, DamagedShard, audio_bytes, read_recordings
@@ -208,11 +209,12 @@ class FeatureCache:
                     if identifier not in self._extents and not computed.lasting:
                         continue
                     frames = np.empty((0, self._bins), np.float16)
-                data.write(frames.tobytes())
-                data.flush()
                 extent = Extent(computed.audio_bytes, self._total_frames, len(frames))
-                index.write(extent.to_line(identifier))
-                index.flush()
+                with errors_naming(self._data_path):
+                    data.write(frames.tobytes())
+                    data.flush()
+                    index.write(extent.to_line(identifier))
+                    index.flush()
                 self._take(identifier, extent)
 
     @property

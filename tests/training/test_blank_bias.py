@@ -33,25 +33,53 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
     return train_tokenizer(sentences(24), 20, tmp_path / "bpe.model")
 
 
+@pytest.fixture
+def few_words_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blank_bias, "FEWEST_WORDS", 1)
+
+
+@pytest.mark.parametrize(
+    ("wer", "kept"),
+    [
+        pytest.param([0.9, 0.5, 0.6, 0.502, 0.504, 1.0, 1.2, 1.4, 1.6], 0.75, id="largest of best"),
+        pytest.param([1.0] * 9, 0.0, id="all the same"),
+        pytest.param([1.0] * 8 + [0.9999], 2.0, id="all but the same"),
+    ],
+)
+@pytest.mark.usefixtures("few_words_do")
 def test_the_largest_of_the_best_shifts_is_kept(
-    dev: SpeechDataset, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+    wer: list[float],
+    kept: float,
+    dev: SpeechDataset,
+    tokenizer: Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = Transducer(sized("xs", 20))
     trained = float(model.joiner.blank.bias.detach())
-    wer = dict(
-        zip(blank_bias.SHIFTS, [0.9, 0.5, 0.6, 0.502, 0.504, 1.0, 1.2, 1.4, 1.6], strict=True)
-    )
+    by_shift = dict(zip(blank_bias.SHIFTS, wer, strict=True))
 
     def word_error_rate(model: Transducer, *_: object) -> float:
-        return wer[round(trained - float(model.joiner.blank.bias.detach()), 2)]
+        return by_shift[round(trained - float(model.joiner.blank.bias.detach()), 2)]
 
     monkeypatch.setattr(blank_bias, "_word_error_rate", word_error_rate)
     found = calibrate_blank(model, tokenizer, {"one": dev, "two": dev}, StreamingTrainingConfig())
-    assert found.shift == 0.75
-    assert found.mean(0.75) == 0.502
-    assert model.joiner.blank.bias.item() == pytest.approx(trained - 0.75)
+    assert found is not None
+    assert found.shift == kept
+    assert found.mean(kept) == by_shift[kept]
+    assert model.joiner.blank.bias.item() == pytest.approx(trained - kept)
 
 
+def test_a_few_words_of_development_change_nothing(
+    dev: SpeechDataset, tokenizer: Tokenizer
+) -> None:
+    """As when a voice is learned from a few recordings, again and again."""
+    model = Transducer(sized("xs", 20))
+    trained = model.joiner.blank.bias.detach().clone()
+    assert calibrate_blank(model, tokenizer, {"few": dev}, StreamingTrainingConfig()) is None
+    assert torch.equal(model.joiner.blank.bias, trained)
+
+
+@pytest.mark.usefixtures("few_words_do")
 @torch.no_grad()
 def test_lower_blanks_emit_more(
     dev: SpeechDataset, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
@@ -63,6 +91,7 @@ def test_lower_blanks_emit_more(
     model.joiner.blank.weight.normal_(std=0.01)
     model.joiner.labels.bias[5] = 10.0  # and if not blank, then surely this
     found = calibrate_blank(model, tokenizer, {"tones": dev}, StreamingTrainingConfig())
+    assert found is not None
     rates = [found.rates[shift]["tones"] for shift in blank_bias.SHIFTS]
     assert rates[0] == 1.0, "all blank: every word is deleted"
     assert rates[-1] > 1.0, "a label at every frame: words that nobody said"

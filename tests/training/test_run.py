@@ -1,5 +1,6 @@
 """The chain learns, and a run that is killed goes on as if it had not been."""
 
+import errno
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning import Trainer
 from rich.console import Console
 
 import training.pronunciation
@@ -212,3 +214,24 @@ def test_a_signal_saves_before_it_stops(tones: Path, tmp_path: Path, sig: str) -
     checkpoint = torch.load(tmp_path / "tiny" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 6
     assert not list((tmp_path / "tiny").glob("*.partial"))
+
+
+def test_a_checkpoint_that_a_full_disk_cuts_short_is_named_and_removed(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left there, it would keep the disk full."""
+    monkeypatch.setitem(SIZES, "xs", TINY)
+
+    def run_full(trainer: Trainer, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/a", None, str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save_checkpoint", run_full)
+        with pytest.raises(OSError, match="No space left") as full:
+            run_recipe(recipe(4), tones, tmp_path, Console(quiet=True))
+    folder = tmp_path / "tiny"
+    assert full.value.filename == str(folder / "last.ckpt")
+    assert not list(folder.glob("*.partial"))
+    assert not (folder / "last.ckpt").exists()
+    assert (run_recipe(recipe(4), tones, tmp_path, Console(quiet=True)) / "bpe.model").is_file()

@@ -123,9 +123,6 @@ def test_a_run_goes_on_from_a_finished_model(work: Path, tones: Path, tmp_path: 
     assert not (tmp_path / "again" / "pretrain").exists(), "a trained model needs none"
     before, after = load_file(initial / WEIGHTS), load_file(folder / WEIGHTS)
     assert before.keys() == after.keys()
-    # The blank's bias is set anew at the end of each run, and never higher.
-    bias = "joiner.blank.bias"
-    assert after.pop(bias) <= before.pop(bias)
     for name, value in before.items():
         assert torch.allclose(after[name], value, atol=1e-3), name
     assert (folder / PIECES).read_bytes() == (initial / PIECES).read_bytes()
