@@ -24,7 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from asr.errors import CorpusError
 from asr.features import SAMPLE_RATE
 from training.corpus_folder import FORMATS, CorpusFolder, Row, encode
-from training.synthesis.script import script
+from training.synthesis.script import count_unspeakable, script
 from training.synthesis.sentence import Sentence, as_spoken
 from training.synthesis.speech import Speech, SynthesizerRefusal, Utterance
 from training.synthesis.voices import FLITE, SYNTHESIZERS, VoiceGroup, describe, require
@@ -131,6 +131,13 @@ def _make(
     wanted_s, spoken_s = hours * 3600, 0.0
     said = enumerate(script(settings.text, settings.seed, settings.choice, settings.spoken_forms))
     with _progress() as progress, ThreadPoolExecutor(jobs) as pool:
+        if unspeakable := count_unspeakable(settings.text):
+            progress.console.print(
+                f"{settings.text}: {unspeakable} paragraphs have letters that are not English; "
+                "what has them is not spoken",
+                markup=False,
+                soft_wrap=True,
+            )
         task = progress.add_task("synthesis", total=math.ceil(wanted_s))
         shard = 0
         while spoken_s < wanted_s:
@@ -140,7 +147,7 @@ def _make(
             ]
             if not drawn:
                 raise CorpusError(
-                    f"{settings.text}: its sentences give {spoken_s / 3600:.2f} hours of speech; "
+                    f"{settings.text}: its sentences give {spoken_s / 3600:.3g} hours of speech; "
                     f"{hours} were asked for; give more text or fewer hours"
                 )
             names = _Names(ids, f"audio/{shard:05d}", settings.format)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.text import normalize
+from asr.text import normalize, unspoken_letters
 from training.sentences import (
     MAX_WORDS,
     WORD_WITHOUT_VOWEL,
@@ -42,6 +42,16 @@ def script(
     if spoken_forms == 0:
         return said
     return _with_spoken_forms(said, seed, spoken_forms)
+
+
+def count_unspeakable(text_path: Path) -> int:
+    """How many paragraphs of a text, or transcripts of a manifest, have letters that are not
+    English. `script` leaves out the sentences of a text, or the words of a transcript, that have
+    them. Raises CorpusError if the text can't be read.
+    """
+    transcripts = text_path.suffix == ".jsonl"
+    texts = read_transcripts(text_path) if transcripts else read_paragraphs(text_path)
+    return sum(bool(unspoken_letters(text)) for text in texts)
 
 
 def _sentences(text_path: Path, seed: int) -> Iterator[Sentence]:

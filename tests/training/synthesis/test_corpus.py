@@ -70,6 +70,30 @@ def test_a_killed_run_continues_and_ends_with_the_same_corpus(
     assert_same_files(whole, killed)
 
 
+def test_what_has_letters_that_are_not_english_is_counted_and_not_spoken(
+    tmp_path: Path, use: Use, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use(FakeSynthesizer())
+    text = tmp_path / "mixed.txt"
+    text.write_text(
+        "The boat came home. Лодка пришла домой. The sea was calm.\n他们回家。\nAll slept well.\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(CorpusError, match=r"give 0\.\d*[1-9]\d* hours of speech; 1"):
+        make(tmp_path / "out", text, 3600)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "2 paragraphs have letters that are not English; what has them is not spoken" in told
+
+    use(FakeSynthesizer())
+    report = make(tmp_path / "some", text, 1)
+    assert {row["text"] for row in rows_of(tmp_path / "some")} <= {
+        "the boat came home",
+        "the sea was calm",
+        "all slept well",
+    }
+    assert report.utterances > 0
+
+
 def test_a_stopped_run_says_so_and_continues(tmp_path: Path, text: Path, use: Use) -> None:
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     use(FakeSynthesizer())
@@ -210,7 +234,7 @@ def test_a_text_that_is_too_short_or_missing_is_an_error(
     tmp_path: Path, text: Path, use: Use
 ) -> None:
     use(FakeSynthesizer())
-    with pytest.raises(CorpusError, match=r"give 0\.03 hours"):
+    with pytest.raises(CorpusError, match=r"give 0\.025 hours"):
         make(tmp_path / "out", text, 3600)
     with pytest.raises(CorpusError, match=r"none\.txt: no such file"):
         make(tmp_path / "none", tmp_path / "none.txt", 10)
