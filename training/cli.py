@@ -1,5 +1,6 @@
 """The `asr-train` command."""
 
+import logging
 import os
 import signal
 import sys
@@ -89,6 +90,8 @@ def _run_processes(count: int) -> None:
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    # What a process has said of its end is enough.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     options = ["--standalone", f"--nproc-per-node={count}", "-m", "training.cli"]
     try:
         torchrun.run(torchrun.parse_args([*options, *sys.argv[1:]]))
