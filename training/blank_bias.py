@@ -29,8 +29,12 @@ sees little difference, and beam search a great one, for its language model make
 likely: 27.5 % without a shift became 25.0 % with 0.75 where greedy search had 39.1 and 38.4."""
 
 FEWEST_WORDS = 1000
-"""With fewer in the development sets no shift is made: AS_GOOD is then a word or two. So a model
-that is fine-tuned on a few recordings keeps the bias that it began with."""
+"""With fewer in the development sets AS_GOOD is a word or two, and the shift is USUAL_SHIFT."""
+
+USUAL_SHIFT = 0.5
+"""What half an hour of fine-tuning takes back of the shifts before. In two passes a model tuned to
+the voice of 40 recordings had 9.1 % on others of it and 27.8 % on Common Voice, with this shift 8.3
+and 26.5 %, with 1.0 8.5 and 26.6 %."""
 
 BATCH = 8
 
@@ -39,7 +43,7 @@ BATCH = 8
 class BlankCalibration:
     """What was tried, and what was kept."""
 
-    rates: dict[float, dict[str, float]]  # WER of each dev set by shift
+    rates: dict[float, dict[str, float]]  # WER of each dev set by shift; empty: USUAL_SHIFT
     shift: float  # the one in the model now
 
     def mean(self, shift: float) -> float:
@@ -52,18 +56,19 @@ def calibrate_blank(
     tokenizer: Tokenizer,
     dev: Mapping[str, SpeechDataset],
     streaming: StreamingTrainingConfig,
-) -> BlankCalibration | None:
+) -> BlankCalibration:
     """Lower the blank's bias by the largest shift that is AS_GOOD as any, averaged over the dev
-    sets, unless all are the same. None: they have fewer than FEWEST_WORDS, and it stays."""
+    sets, unless all are the same; by USUAL_SHIFT if they have fewer than FEWEST_WORDS."""
+    bias = model.joiner.blank.bias
+    trained = bias.clone()
     words = sum(
         len(_transcript(cut).split()) for speech in dev.values() for cut in speech.speech.cuts
     )
     if words < FEWEST_WORDS:
-        return None
+        bias.copy_(trained - USUAL_SHIFT)
+        return BlankCalibration({}, USUAL_SHIFT)
     model.eval()
     encoded = {name: _encode(model, speech, streaming) for name, speech in dev.items()}
-    bias = model.joiner.blank.bias
-    trained = bias.clone()
     rates: dict[float, dict[str, float]] = {}
     for shift in SHIFTS:
         bias.copy_(trained - shift)

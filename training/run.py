@@ -15,7 +15,7 @@ from torch import Tensor
 from asr.errors import RecipeError
 from asr.whole_files import write_whole
 from training.batching import BatchPlan
-from training.blank_bias import FEWEST_WORDS, calibrate_blank
+from training.blank_bias import calibrate_blank
 from training.callbacks import FrameAccuracyValidation, Journal, WordErrorValidation
 from training.checkpoint import TrainedModel, keep_language_model, read_state, save_model
 from training.compression.quantization import fake_quantize
@@ -230,13 +230,11 @@ def _train(
     if is_first():
         dev_sets = dict(zip(prepared.dev, dev, strict=True))
         calibration = calibrate_blank(model, prepared.tokenizer, dev_sets, recipe.streaming)
-        if calibration is None:
-            console.print(f"the blank's bias stays: fewer than {FEWEST_WORDS} words of development")
-        else:
-            console.print(
-                f"the blank's bias is lowered by {calibration.shift:g}: mean dev WER "
-                f"{calibration.mean(0.0):.1%} -> {calibration.mean(calibration.shift):.1%}"
-            )
+        why = "as usual, for the dev sets have too few words to choose"
+        if calibration.rates:
+            rates = calibration.mean(0.0), calibration.mean(calibration.shift)
+            why = "mean dev WER {:.1%} -> {:.1%}".format(*rates)
+        console.print(f"the blank's bias is lowered by {calibration.shift:g}: {why}")
     return clock.hours(clock.steps(recipe.train.hours))
 
 

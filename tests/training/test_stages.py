@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from asr.errors import AsrError, CorpusError, ExportError, RecipeError
 from tests.training.test_run import TINY, journal, recipe
+from training.blank_bias import USUAL_SHIFT
 from training.callbacks import Checkpointer, Journal
 from training.checkpoint import PIECES, WEIGHTS, averaged_weights
 from training.fit import validation_batches
@@ -123,6 +124,7 @@ def test_a_run_goes_on_from_a_finished_model(work: Path, tones: Path, tmp_path: 
     assert not (tmp_path / "again" / "pretrain").exists(), "a trained model needs none"
     before, after = load_file(initial / WEIGHTS), load_file(folder / WEIGHTS)
     assert before.keys() == after.keys()
+    before["joiner.blank.bias"] -= USUAL_SHIFT  # for a few words of development
     for name, value in before.items():
         assert torch.allclose(after[name], value, atol=1e-3), name
     assert (folder / PIECES).read_bytes() == (initial / PIECES).read_bytes()
